@@ -1,0 +1,55 @@
+"""What can go wrong, as the user sees it.
+
+Exception
+└── BenchError             one line for the user, no traceback; `exit_code` says how the command ends
+    ├── InputError         a value the user gave cannot be used (exit 2)
+    ├── Refusal            a variant cannot be made of this model; its row is `skipped`
+    └── MeasuringError     something could not be measured here (exit 3)
+
+Everything else that escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """How the `bench` command ends."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    CANNOT_MEASURE = 3
+    INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """An expected error: its text is one line that names what, which value, and what to do."""
+
+    exit_code = ExitCode.FAILED
+
+
+class InputError(BenchError):
+    """A file, name or number from the user that cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class Refusal(BenchError):
+    """A combination of technique, model and device that does not exist; the text says why."""
+
+
+class MeasuringError(BenchError):
+    """A quantity that cannot be measured on this machine."""
+
+    exit_code = ExitCode.CANNOT_MEASURE
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A hint that ends an error about an unknown `word`: the nearest known one, then all."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"

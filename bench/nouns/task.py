@@ -1,0 +1,54 @@
+"""A text classification task: the model to compress and the rows to judge it by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row. `label` indexes `Task.labels`; `pair` is the second text of a pair task."""
+
+    text: str
+    label: int
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Model, rows and label names; everything a run needs to know about the job.
+
+    `model` is a checkpoint's path or hub id, or None: a small BERT and a WordPiece tokenizer are then
+    trained on `train`. `fine_tune` says whether dense is fine-tuned first or used as it came. `notes`
+    are sentences for the user: what was guessed, dropped or split.
+    """
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    model: str | None = None
+    fine_tune: bool = True
+    demonstration: bool = False
+    notes: tuple[str, ...] = field(default=())
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class TaskSummary(BaseModel):
+    """What a run document keeps of its task; `fingerprint` hashes rows, labels and model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    description: str
+    demonstration: bool
+    model: str | None
+    labels: list[str]
+    rows: dict[str, int]
+    dropped: dict[str, int]
+    notes: list[str]
+    fingerprint: str

@@ -1,0 +1,110 @@
+"""What a compressor is: one technique, in one file, taking part in the moments of a variant's making.
+
+A plugin author subclasses `Compressor` as a dataclass, whose fields are its configuration, and overrides
+the moments it needs. Technique files import torch inside their methods, so that listing them is cheap.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Phase(enum.IntEnum):
+    """When a compressor acts; a variant's compressors are sorted by it, whatever their spelling order."""
+
+    ARCHITECTURE = 0
+    MASKS = 1
+    PRECISION = 2
+    RUNTIME = 3
+
+
+@dataclass
+class Context:
+    """What a compressor may know of the variant it is part of.
+
+    `removed_share` is the largest share of encoder weights any part of the variant removes.
+    `load_dense()` gives a fresh dense model in eval mode; `dense_logits()` its float32 logits on the
+    training rows, shape (rows, classes), computed once for all variants. `tokenizer` may be replaced in
+    `prepare`. `notes` are sentences for the user.
+    """
+
+    device: str
+    seed: int
+    labels: tuple[str, ...]
+    tokenizer: PreTrainedTokenizerBase
+    load_dense: Callable[[], PreTrainedModel]
+    dense_logits: Callable[[], torch.Tensor]
+    removed_share: float = 0.0
+    total_steps: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Compressor:
+    """Base of all techniques. Every moment is a no-op unless overridden.
+
+    `number` names the field that digits after the name set, in percent (`bmp25`); `argument` the field
+    that a bare value after the colon sets (`load:PATH`). One instance serves one variant, so a technique
+    may keep its state on itself between moments.
+    """
+
+    name: ClassVar[str]
+    phase: ClassVar[Phase]
+    summary: ClassVar[str]
+    number: ClassVar[str | None] = None
+    argument: ClassVar[str | None] = None
+    trains: ClassVar[bool] = True
+    replaces_cross_entropy: ClassVar[bool] = False
+
+    def validate(self, device: str) -> None:
+        """Raise `InputError` where a field's value cannot be used (on `device`: cpu or cuda)."""
+
+    def refuses(self, other: Compressor) -> str | None:
+        """Why this technique cannot be combined with `other`, or None."""
+        return None
+
+    @property
+    def removes(self) -> float:
+        """Share of the encoder's weights this technique removes."""
+        return 0.0
+
+    @property
+    def autocast(self) -> str | None:
+        """The dtype to train in under autocast, by torch's name, or None."""
+        return None
+
+    def needs_hidden_states(self, context: Context) -> bool:
+        """Whether `loss` reads the hidden states of the model's outputs."""
+        return False
+
+    def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
+        """Before training: the model to train, e.g. a student or one with masks. Raises `Refusal`."""
+        return model
+
+    def loss(
+        self, model: PreTrainedModel, batch: dict[str, torch.Tensor], outputs: Any, context: Context
+    ) -> torch.Tensor | None:
+        """A term to add to the loss, a scalar; `batch["rows"]` holds the training rows' numbers."""
+        return None
+
+    def parameter_groups(self, model: PreTrainedModel) -> list[dict[str, Any]]:
+        """Optimizer groups for parameters that want their own learning rate."""
+        return []
+
+    def on_step(self, step: int, context: Context) -> None:
+        """Called before each training step, 0 first."""
+
+    def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
+        """After training: the model to save, physically smaller, quantised or cast."""
+        return model
+
+    def runtime(self, model: PreTrainedModel, device: str) -> PreTrainedModel:
+        """How the reloaded model is run: compiled, or by another engine."""
+        return model

@@ -1,0 +1,326 @@
+"""Learned masks over an encoder's heads and neurons, the choice of what stays, and the removal of the rest.
+
+A masked unit is masked on both of its sides (a head's rows of Q, K, V and columns of O; a neuron's row and
+column), so it contributes nothing, not even through its biases, and removing it changes no logit.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from transformers import PreTrainedModel
+
+from compressors.shapes import PRUNABLE, encoder_of
+
+
+def straight_through(keep: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """`keep` in the forward pass, with the gradient going to `scores` unchanged."""
+    return keep + scores - scores.detach()
+
+
+class BlockMask(nn.Module):
+    """Multiplies a matrix by a mask of square blocks; once `fixed` is set, by that instead."""
+
+    keep: torch.Tensor
+    fixed: torch.Tensor | None
+
+    def __init__(self, shape: torch.Size, block: int) -> None:
+        super().__init__()
+        self.shape, self.block = shape, block
+        grid = [-(-side // block) for side in shape]
+        self.scores = nn.Parameter(torch.zeros(grid))
+        self.register_buffer("keep", torch.ones(grid), persistent=False)
+        self.register_buffer("fixed", None, persistent=False)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        if self.fixed is not None:
+            return weight * self.fixed
+        return weight * self.spread(straight_through(self.keep, self.scores))
+
+    def spread(self, blocks: torch.Tensor) -> torch.Tensor:
+        """One value a block -> one value a weight."""
+        rows, columns = blocks.shape
+        whole = blocks[:, None, :, None].expand(rows, self.block, columns, self.block)
+        return whole.reshape(rows * self.block, columns * self.block)[: self.shape[0], : self.shape[1]]
+
+    def costs(self) -> torch.Tensor:
+        """Number of weights in each block; those at the edges may be smaller."""
+        sides = [
+            torch.tensor([min(self.block, side - start) for start in range(0, side, self.block)])
+            for side in self.shape
+        ]
+        return sides[0][:, None] * sides[1][None, :]
+
+
+class NeuronMask(nn.Module):
+    """One score a feed-forward neuron, shared by its row and its column."""
+
+    keep: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(width))
+        self.register_buffer("keep", torch.ones(width), persistent=False)
+        self.is_fixed = False
+
+    def values(self) -> torch.Tensor:
+        return self.keep if self.is_fixed else straight_through(self.keep, self.scores)
+
+
+class NeuronRows(nn.Module):
+    """Masks the rows of the first feed-forward matrix."""
+
+    def __init__(self, mask: NeuronMask) -> None:
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight * self.mask.values()[:, None]
+
+
+class NeuronColumns(NeuronRows):
+    """Masks the columns of the second feed-forward matrix."""
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight * self.mask.values()[None, :]
+
+
+@dataclass
+class MaskedLayer:
+    """One encoder layer with its masks. `blocks` are those of Q, K, V, O in this order, or none."""
+
+    module: Any
+    blocks: tuple[BlockMask, ...]
+    neurons: NeuronMask
+    head_size: int
+    hidden_size: int
+
+    @property
+    def head_cost(self) -> int:
+        """Weights of one head."""
+        return 4 * self.head_size * self.hidden_size
+
+    @property
+    def neuron_cost(self) -> int:
+        """Weights of one neuron."""
+        return 2 * self.hidden_size
+
+    @property
+    def heads(self) -> int:
+        return int(self.module.attention.self.num_attention_heads)
+
+    def scores(self) -> list[nn.Parameter]:
+        return [mask.scores for mask in self.blocks] + [self.neurons.scores]
+
+    def head_scores(self) -> torch.Tensor:
+        """Mean score of each head's weights, shape (heads,)."""
+        shape = (self.heads, self.head_size)
+        *rows, columns = [mask.spread(mask.scores.detach()) for mask in self.blocks]
+        by_head = [spread.view(*shape, -1).mean((1, 2)) for spread in rows]
+        by_head.append(columns.view(-1, *shape).mean((0, 2)))
+        return torch.stack(by_head).mean(0)
+
+    def fix(self, heads_kept: torch.Tensor | None, neurons_kept: torch.Tensor) -> None:
+        """From now on whole heads and neurons are masked, and nothing inside those that stay."""
+        if heads_kept is not None:
+            by_row = heads_kept.repeat_interleave(self.head_size).to(self.neurons.scores)
+            *rows, columns = self.blocks
+            for mask in rows:
+                mask.fixed = by_row[:, None]
+            columns.fixed = by_row[None, :]
+        self.neurons.keep = neurons_kept.to(self.neurons.scores)
+        self.neurons.is_fixed = True
+
+    def kept(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Numbers of the heads and of the neurons that stay."""
+        assert self.neurons.is_fixed
+        if not self.blocks:
+            heads = torch.arange(self.heads)
+        else:
+            fixed = self.blocks[-1].fixed
+            assert fixed is not None
+            heads = fixed.view(self.heads, self.head_size)[:, 0].nonzero().flatten().cpu()
+        return heads, self.neurons.keep.nonzero().flatten().cpu()
+
+
+def mask_encoder(model: PreTrainedModel, block: int, with_heads: bool) -> list[MaskedLayer]:
+    """Put masks that let everything through on every encoder layer of `model`."""
+    return [mask_layer(module, block, with_heads) for module in encoder_of(model).layer]
+
+
+def mask_layer(module: Any, block: int, with_heads: bool) -> MaskedLayer:
+    """Put masks on one encoder layer."""
+    attention = module.attention
+    own = attention.self
+    blocks = []
+    if with_heads:
+        for matrix in (own.query, own.key, own.value, attention.output.dense):
+            blocks.append(BlockMask(matrix.weight.shape, block).to(matrix.weight))
+            parametrize.register_parametrization(matrix, "weight", blocks[-1])
+    width, hidden = module.intermediate.dense.weight.shape
+    neurons = NeuronMask(width).to(module.intermediate.dense.weight)
+    parametrize.register_parametrization(module.intermediate.dense, "weight", NeuronRows(neurons))
+    parametrize.register_parametrization(module.output.dense, "weight", NeuronColumns(neurons))
+    return MaskedLayer(module, tuple(blocks), neurons, own.attention_head_size, hidden)
+
+
+def apply_threshold(layers: Sequence[MaskedLayer], removed: float) -> None:
+    """Mask the lowest-scored blocks and neurons of all layers together, the share `removed` of weights."""
+    masks: list[BlockMask | NeuronMask] = [
+        mask for layer in layers for mask in (*layer.blocks, layer.neurons)
+    ]
+    costs = [
+        cost
+        for layer in layers
+        for cost in (
+            *[mask.costs().flatten() for mask in layer.blocks],
+            torch.full_like(layer.neurons.keep, layer.neuron_cost),
+        )
+    ]
+    scores = torch.cat([mask.scores.detach().flatten() for mask in masks])
+    cost = torch.cat([c.to(scores) for c in costs])
+    order = scores.argsort(stable=True)
+    keep = torch.empty_like(scores)
+    keep[order] = (cost[order].cumsum(0) > removed * cost.sum()).to(scores)
+    for mask, part in zip(masks, keep.split([mask.scores.numel() for mask in masks]), strict=True):
+        mask.keep.copy_(part.view_as(mask.keep))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A head or a neuron that stays or leaves as a whole."""
+
+    score: float
+    cost: int
+    layer: int
+    index: int
+    is_head: bool
+
+
+def choose_units(layers: Sequence[MaskedLayer], budget: int, multiple: int) -> float:
+    """Keep the best heads and neurons of all layers together within `budget` weights, and fix the masks.
+
+    Returns the share removed before widths were rounded to `multiple`.
+    """
+    units = [
+        Unit(score, layer.head_cost, i, j, True)
+        for i, layer in enumerate(layers)
+        for j, score in enumerate(layer.head_scores().tolist())
+    ] + [
+        Unit(score, layer.neuron_cost, i, j, False)
+        for i, layer in enumerate(layers)
+        for j, score in enumerate(layer.neurons.scores.tolist())
+    ]
+    kept = best_within(units, budget)
+    for i, layer in enumerate(layers):
+        heads = torch.zeros(layer.heads, dtype=torch.bool)
+        heads[[unit.index for unit in kept if unit.is_head and unit.layer == i]] = True
+        width = sum(unit.layer == i and not unit.is_head for unit in kept)
+        layer.fix(heads, best_neurons(layer, rounded(width, multiple, len(layer.neurons.scores))))
+    return 1 - sum(unit.cost for unit in kept) / sum(unit.cost for unit in units)
+
+
+def best_within(units: Sequence[Unit], budget: int) -> list[Unit]:
+    """The best-scored units whose costs sum to `budget`, less than one neuron's cost under it.
+
+    Taken in order of score per weight; what no longer fits is passed over. Where only heads are left over
+    and none fits, the best of them is taken and the worst neurons make room.
+    """
+    ranked = sorted(units, key=lambda unit: -unit.score)
+    kept: list[Unit] = []
+    passed: list[Unit] = []
+    spent = 0
+    for unit in ranked:
+        fits = spent + unit.cost <= budget
+        (kept if fits else passed).append(unit)
+        spent += unit.cost if fits else 0
+    smallest = min(unit.cost for unit in units)
+    if passed and budget - spent >= smallest and all(unit.is_head for unit in passed):
+        kept.insert(0, passed[0])
+        spent += passed[0].cost
+        while spent > budget:
+            worst = max(i for i, unit in enumerate(kept) if not unit.is_head)
+            spent -= kept.pop(worst).cost
+    return kept
+
+
+def choose_uniform(layers: Sequence[MaskedLayer], budget: int, multiple: int) -> float:
+    """Keep the best neurons, equally many in every layer, and all heads; returns as `choose_units`."""
+    heads = sum(layer.heads * layer.head_cost for layer in layers)
+    full = sum(len(layer.neurons.scores) * layer.neuron_cost for layer in layers)
+    width = round((budget - heads) / sum(layer.neuron_cost for layer in layers))
+    assert width >= 0
+    for layer in layers:
+        layer.fix(None, best_neurons(layer, rounded(width, multiple, len(layer.neurons.scores))))
+    return 1 - (heads + width * sum(layer.neuron_cost for layer in layers)) / (heads + full)
+
+
+def rounded(width: int, multiple: int, full: int) -> int:
+    """`width` to the nearest multiple, at most `full`."""
+    return min(full, multiple * ((2 * width + multiple) // (2 * multiple)))
+
+
+def best_neurons(layer: MaskedLayer, width: int) -> torch.Tensor:
+    """A mask of the `width` best-scored neurons."""
+    scores = layer.neurons.scores.detach()
+    keep = torch.zeros_like(scores, dtype=torch.bool)
+    keep[scores.argsort(descending=True, stable=True)[:width]] = True
+    return keep
+
+
+def shrink(model: PreTrainedModel, layers: Sequence[MaskedLayer], stock: bool) -> PreTrainedModel:
+    """The model without what its fixed masks remove, of the stock class where `stock`, else of ours."""
+    kept = [layer.kept() for layer in layers]
+    head_sizes = [layer.head_size for layer in layers]
+    unmask(layers)
+    settings = copy.deepcopy(model.config.to_dict())
+    family = PRUNABLE[settings.pop("model_type")]
+    settings.pop("architectures", None)
+    if stock:
+        settings["intermediate_size"] = len(kept[0][1])
+        pruned = type(model)(type(model.config).from_dict(settings))
+    else:
+        settings["layer_heads"] = [len(heads) for heads, _ in kept]
+        settings["layer_ffn_widths"] = [len(neurons) for _, neurons in kept]
+        pruned = family.model_class(family.config_class.from_dict(settings))
+    state = model.state_dict()
+    prefix = next(name for name, module in model.named_modules() if module is encoder_of(model).layer)
+    for i, (heads, neurons) in enumerate(kept):
+        cut(state, f"{prefix}.{i}.", heads, neurons, head_sizes[i])
+    pruned.load_state_dict(state)
+    return pruned.to(model.dtype).eval()
+
+
+def unmask(layers: Sequence[MaskedLayer]) -> None:
+    """Make the masked weights the weights."""
+    for layer in layers:
+        for matrix in layer.module.modules():
+            if parametrize.is_parametrized(matrix):
+                parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=True)
+
+
+def cut(
+    state: dict[str, torch.Tensor], prefix: str, heads: torch.Tensor, neurons: torch.Tensor, head_size: int
+) -> None:
+    """Keep only the given heads and neurons in one layer's part of a state dict."""
+    rows = (heads[:, None] * head_size + torch.arange(head_size)).flatten()
+    for name in ("query", "key", "value"):
+        for kind in ("weight", "bias"):
+            key = f"{prefix}attention.self.{name}.{kind}"
+            if len(heads):
+                state[key] = state[key].cpu()[rows]
+            else:
+                del state[key]
+    for key, axis, keep in (
+        (f"{prefix}attention.output.dense.weight", 1, rows),
+        (f"{prefix}intermediate.dense.weight", 0, neurons),
+        (f"{prefix}intermediate.dense.bias", 0, neurons),
+        (f"{prefix}output.dense.weight", 1, neurons),
+    ):
+        state[key] = state[key].cpu().index_select(axis, keep)

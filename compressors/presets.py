@@ -1,0 +1,63 @@
+"""Names for lists of variants, and the expansion of what the user wrote into variants."""
+
+from __future__ import annotations
+
+import fnmatch
+
+from bench.errors import InputError, did_you_mean
+from compressors.registry import compressor_classes
+from compressors.variant import DENSE, Variant, check, parse_variant, split_variants
+
+PRUNINGS = ("", "bmp25", "bmp50", "bmp75")
+
+
+def grid(student: str) -> list[str]:
+    """Pruning level x distillation x mixed precision: the study's sixteen variants, dense first."""
+    return [
+        "+".join(part for part in (pruning, distillation, precision) if part) or DENSE
+        for precision in ("", "mp")
+        for distillation in ("", student)
+        for pruning in PRUNINGS
+    ]
+
+
+PRESETS: dict[str, tuple[str, list[str]]] = {
+    "all": ("the study's 16: pruning at 0/25/50/75 % x distillation x mixed precision", grid("kd")),
+    "study": ("the same with students of full depth", grid("kd:layers=all")),
+    "fast": ("what needs no training", [DENSE, "mp"]),
+}
+
+
+def expand(text: str, device: str) -> list[Variant]:
+    """The variants that a comma list of presets, globs and specs names, dense first, each once.
+
+    Raises `InputError` for names that match nothing and combinations that do not work.
+    """
+    specs: list[str] = []
+    known = [*PRESETS["all"][1], "ft"]
+    for word in split_variants(text):
+        if word in PRESETS:
+            specs += PRESETS[word][1]
+        elif any(sign in word for sign in "*?["):
+            matching = fnmatch.filter(known, word)
+            if not matching:
+                raise InputError(f"--variants: {word!r} matches nothing; {did_you_mean(word, known)}")
+            specs += matching
+        else:
+            specs.append(word)
+    if not specs:
+        raise InputError("--variants: no variant named; try --variants all")
+    variants: dict[str, Variant] = {DENSE: Variant()}
+    for spec in specs:
+        try:
+            variant = parse_variant(spec)
+        except InputError as error:
+            raise InputError(f"--variants: {error}") from None
+        check(variant, device)
+        variants.setdefault(variant.name, variant)
+    return list(variants.values())
+
+
+def known_names() -> list[str]:
+    """Presets and techniques, for hints."""
+    return [*PRESETS, *compressor_classes()]

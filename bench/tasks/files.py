@@ -1,0 +1,386 @@
+"""A task made from the user's own files: which columns to read, which rows to keep, how to divide them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.errors import InputError, did_you_mean
+from bench.nouns.task import Example, Task
+from bench.tasks.split import limit, split
+from bench.tasks.table import LABEL_NAMES, LONGEST_NAME, TEXT_NAMES, Table, bare_name, read_table
+
+VALIDATION_SHARE = 0.1
+WORST_DROPPED_SHARE = 0.2
+NAMED = 5
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("text1", "text2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+)
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What the user said about their files; `text_columns` empty and `label_column` None are guessed."""
+
+    train: Path | None
+    test: Path | None
+    validation: Path | None = None
+    test_split: float | None = None
+    text_columns: tuple[str, ...] = ()
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    limit: int | None = None
+    limit_test: int | None = None
+    seed: int = 0
+    model: str | None = None
+    fine_tune: bool = True
+
+
+class Columns(NamedTuple):
+    """The columns to read; several `text` ones are joined with a space."""
+
+    text: tuple[str, ...]
+    pair: str | None
+    label: str
+
+    def __str__(self) -> str:
+        pair = f", second text from {self.pair!r}" if self.pair else ""
+        joined = " joined with a space" if len(self.text) > 1 else ""
+        return f"text from {' and '.join(map(repr, self.text))}{joined}{pair}, label from {self.label!r}"
+
+
+class Row(NamedTuple):
+    """One usable row of a file, its label still a name."""
+
+    line: int
+    text: str
+    pair: str | None
+    label: str
+
+
+def load_files(options: FileOptions) -> Task:
+    """The task in the user's files. What was guessed, dropped or divided is in its `notes`.
+
+    Raises InputError for options that contradict each other and files that cannot be used, in one line.
+    """
+    _check(options)
+    paths = {"train": options.train, "validation": options.validation, "test": options.test}
+    tables = {part: read_table(path) for part, path in paths.items() if path}
+    notes = [*_same_file_notes(tables), *_header_notes(tables)]
+    first = next(iter(tables.values()))
+    columns, guessed = choose_columns(first, options)
+    notes += guessed
+    dropped: dict[str, int] = {}
+    rows: dict[str, list[Row]] = {}
+    for part, table in tables.items():
+        own_columns, matched = _match(part, table, columns)
+        rows[part], counts = _clean(table, own_columns)
+        dropped |= {f"{part}: {reason}": count for reason, count in counts.items()}
+        notes += matched + _dropped_notes(part, table, counts)
+    labels = _labels(first.path, next(iter(rows.values())))
+    examples = {part: _examples(tables[part].path, rows[part], labels) for part in rows}
+    parts, divided = _divide(examples, labels, options)
+    sizes = ", ".join(f"{len(parts[part]):,} {part}" for part in paths)
+    return Task(
+        name="/".join(filter(None, (first.path.resolve().parent.name, first.path.stem))),
+        description=f"Rows from {first.path.name}: {sizes}; {len(labels)} classes.",
+        labels=labels,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
+        model=options.model,
+        fine_tune=options.fine_tune,
+        notes=(*notes, *divided),
+        dropped=dropped,
+    )
+
+
+def _check(options: FileOptions) -> None:
+    if (options.test is None) == (options.test_split is None):
+        both = "both were" if options.test else "neither was"
+        raise InputError(f"give one of --test and --test-split; {both} given")
+    if options.test_split is not None and not 0 < options.test_split < 1:
+        raise InputError(f"--test-split {options.test_split:g} is not a share; give one between 0 and 1")
+    if options.train is None:
+        if options.fine_tune:
+            raise InputError("fine-tuning needs rows to learn from; give --train")
+        needy = {
+            "--test-split": options.test_split,
+            "--validation": options.validation,
+            "--limit": options.limit,
+        }
+        for option, value in needy.items():
+            if value is not None:
+                raise InputError(f"{option} {value} needs training rows; give --train or leave it out")
+    chosen = [*options.text_columns, options.text_pair_column, options.label_column]
+    repeated = [name for name, count in Counter(chosen).items() if name is not None and count > 1]
+    if repeated:
+        raise InputError(f"column {repeated[0]!r} is named twice; text, second text and label must differ")
+
+
+def _same_file_notes(tables: dict[str, Table]) -> list[str]:
+    return [
+        f"{one} and {other} are the same file: results on it say nothing about new rows"
+        for one, other in itertools.combinations(tables, 2)
+        if tables[one].path.samefile(tables[other].path)
+    ]
+
+
+def _header_notes(tables: dict[str, Table]) -> list[str]:
+    return [
+        f"{part}: no header row (its first line reads like the others), "
+        f"so its columns are called {', '.join(table.columns)}"
+        for part, table in tables.items()
+        if not table.has_header
+    ]
+
+
+def choose_columns(table: Table, options: FileOptions) -> tuple[Columns, list[str]]:
+    """The columns of `table` to read, and a note where any was guessed.
+
+    The usual names decide, or else what is in the columns: the label is the one column with few
+    distinct short values, the text all those of words. Raises InputError for an unknown column, and
+    for a guess that is not obvious.
+    """
+    given = [*options.text_columns, options.text_pair_column, options.label_column]
+    for name in given:
+        if name is not None and name not in table.columns:
+            raise InputError(
+                f"{table.path} has no column {name!r}; {did_you_mean(name, list(table.columns))}"
+            )
+    text, pair, label = options.text_columns, options.text_pair_column, options.label_column
+    free = [name for name in table.columns if name not in given]
+    if not text and not pair:
+        text, pair = _guess_pair(free)
+    named_text = text or tuple(name for name in free if bare_name(name) in TEXT_NAMES)
+    label = label or _guess_label(table, [name for name in free if name not in (*named_text, pair)])
+    text = named_text or _guess_text(table, [name for name in free if name not in (pair, label)])
+    columns = Columns(text, pair, label)
+    if options.text_columns and options.label_column:
+        return columns, []
+    unused = [name for name in table.columns if name not in (*text, pair, label)]
+    left_out = f"; left out: {', '.join(map(repr, unused))}" if unused else ""
+    return columns, [f"guessed: {columns} (--text-column, --label-column){left_out}"]
+
+
+def _guess_pair(names: list[str]) -> tuple[tuple[str, ...], str | None]:
+    spelled = {name.strip().casefold().replace("_", ""): name for name in names}
+    for one, other in PAIRS:
+        if one in spelled and other in spelled:
+            return (spelled[one],), spelled[other]
+    return (), None
+
+
+def _guess_label(table: Table, names: list[str]) -> str:
+    found = [name for name in names if bare_name(name) in LABEL_NAMES]
+    found = found or [name for name in names if not _is_id(name) and _few_and_short(_values(table, name))]
+    if len(found) != 1:
+        raise InputError(
+            f"{table.path}: {'several columns' if found else 'no column'} could be the label"
+            f"; name it with --label-column: {', '.join(map(repr, found or table.columns))}"
+        )
+    return found[0]
+
+
+def _guess_text(table: Table, names: list[str]) -> tuple[str, ...]:
+    values = {name: _values(table, name) for name in names if not _is_id(name)}
+    found = [name for name in values if _wordy(values[name]) and not _few_and_short(values[name])]
+    if not found:
+        raise InputError(
+            f"{table.path}: no column reads like text; name it with --text-column: "
+            f"{', '.join(map(repr, table.columns))}"
+        )
+    return tuple(found)
+
+
+def _values(table: Table, name: str) -> list[str]:
+    place = table.columns.index(name)
+    return [value for row in table.rows if (value := (row[place] or "").strip())]
+
+
+def _is_id(name: str) -> bool:
+    word = name.strip().casefold()
+    return word in ("id", "idx", "index", "guid", "uuid", "key") or word.endswith(("_id", " id", "-id"))
+
+
+def _few_and_short(values: list[str]) -> bool:
+    distinct = set(values)
+    return 2 <= len(distinct) <= len(values) / 2 and max(map(len, distinct)) <= LONGEST_NAME
+
+
+def _wordy(values: list[str]) -> bool:
+    """Whether most values are words: with spaces between them, or in a script that may need none."""
+    words = sum(
+        (" " in value or not value.isascii()) and any(character.isalpha() for character in value)
+        for value in values
+    )
+    return words > len(values) / 2
+
+
+def _match(part: str, table: Table, columns: Columns) -> tuple[Columns, list[str]]:
+    """`columns` as `table` spells them, and a note for each that differs by case."""
+    notes = []
+
+    def own(name: str) -> str:
+        if name in table.columns:
+            return name
+        same = [other for other in table.columns if other.strip().casefold() == name.strip().casefold()]
+        if len(same) != 1:
+            known = did_you_mean(name, list(table.columns))
+            raise InputError(f"{table.path} has no column {name!r} as the others have; rename it; {known}")
+        notes.append(f"{part}: column {same[0]!r} is read as {name!r}")
+        return same[0]
+
+    text = tuple(own(name) for name in columns.text)
+    return Columns(text, own(columns.pair) if columns.pair else None, own(columns.label)), notes
+
+
+def _clean(table: Table, columns: Columns) -> tuple[list[Row], dict[str, int]]:
+    """The usable rows of `table`, stripped, and how many were dropped for each reason."""
+    rows: list[Row] = []
+    dropped: Counter[str] = Counter()
+    for line, cells in zip(table.lines, table.rows, strict=True):
+        cell = {name: (value or "").strip() for name, value in zip(table.columns, cells, strict=True)}
+        text = " ".join(cell[name] for name in columns.text if cell[name])
+        pair = cell[columns.pair] if columns.pair else None
+        label = cell[columns.label]
+        if table.has_header and _repeats_header(cell, columns):
+            dropped["repeated header"] += 1
+        elif not text:
+            dropped["no text"] += 1
+        elif pair == "":
+            dropped["no second text"] += 1
+        elif not label:
+            dropped["no label"] += 1
+        else:
+            rows.append(Row(line, text, pair, label))
+    return rows, dict(dropped)
+
+
+def _repeats_header(cell: dict[str, str], columns: Columns) -> bool:
+    """Whether a row is the header again, as files glued together have it: its label cell the label
+    column's name, its texts their columns' names or nothing. A class of that name keeps its real rows.
+    """
+    texts = [*columns.text, columns.pair] if columns.pair else columns.text
+    return bare_name(cell[columns.label]) == bare_name(columns.label) and all(
+        bare_name(cell[name]) in ("", bare_name(name)) for name in texts if name
+    )
+
+
+def _dropped_notes(part: str, table: Table, counts: dict[str, int]) -> list[str]:
+    if not counts:
+        return []
+    total = sum(counts.values())
+    said = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    if total >= WORST_DROPPED_SHARE * len(table.rows):
+        raise InputError(
+            f"{table.path}: {total:,} of {len(table.rows):,} rows cannot be used ({said}); "
+            "clean the file or name other columns with --text-column and --label-column"
+        )
+    return [f"{part}: {total:,} of {len(table.rows):,} rows dropped ({said})"]
+
+
+def _labels(path: Path, rows: Iterable[Row]) -> tuple[str, ...]:
+    """The label names in order: numbers by value, then words."""
+
+    def order(name: str) -> tuple[float, str]:
+        try:
+            value = float(name)
+        except ValueError:
+            return math.inf, name
+        return (value, name) if math.isfinite(value) else (math.inf, name)
+
+    labels = tuple(sorted({row.label for row in rows}, key=order))
+    if len(labels) == 1:
+        raise InputError(f"{path}: every row has the label {labels[0]!r}; a classifier needs two or more")
+    return labels
+
+
+def _examples(path: Path, rows: Sequence[Row], labels: tuple[str, ...]) -> tuple[Example, ...]:
+    number = {label: place for place, label in enumerate(labels)}
+    strangers = [row for row in rows if row.label not in number]
+    if strangers:
+        lines = {row.label: row.line for row in reversed(strangers)}
+        said = ", ".join(f"{label!r} (line {line})" for label, line in sorted(lines.items())[:NAMED])
+        raise InputError(
+            f"{path}: {len(strangers):,} rows have labels that no training row has: {said}"
+            f"{_and_more(len(lines))}; known: {', '.join(labels[:NAMED])}{_and_more(len(labels))}"
+        )
+    return tuple(Example(row.text, number[row.label], row.pair) for row in rows)
+
+
+def _and_more(count: int) -> str:
+    return f" and {count - NAMED} more" if count > NAMED else ""
+
+
+def _divide(
+    examples: dict[str, tuple[Example, ...]], labels: tuple[str, ...], options: FileOptions
+) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
+    """The three parts, those without a file taken from train, limited as asked; and what was done.
+
+    The limit comes after the splits, so that training has that many rows; validation taken from train
+    shrinks with it.
+    """
+    parts = {"train": (), "validation": (), "test": ()} | examples
+    notes: list[str] = []
+    if options.test_split is not None:
+        notes += _hold_out(parts, "test", options.test_split, labels, options)
+    if options.train and options.validation is None:
+        notes += _hold_out(parts, "validation", VALIDATION_SHARE, labels, options)
+    if options.limit is not None:
+        notes += _limit(parts, "train", "--limit", options.limit, options.seed)
+        if options.validation is None:
+            share = VALIDATION_SHARE / (1 - VALIDATION_SHARE)
+            most = max(round(options.limit * share), len(_classes(parts["validation"])))
+            notes += _limit(parts, "validation", "--limit", most, options.seed)
+    if options.limit_test is not None:
+        notes += _limit(parts, "test", "--limit-test", options.limit_test, options.seed)
+    return parts, notes
+
+
+def _classes(examples: Iterable[Example]) -> set[int]:
+    return {example.label for example in examples}
+
+
+def _hold_out(
+    parts: dict[str, tuple[Example, ...]],
+    part: str,
+    share: float,
+    labels: tuple[str, ...],
+    options: FileOptions,
+) -> list[str]:
+    """Moves `share` of `parts["train"]` to `parts[part]`; notes on that."""
+    parts["train"], parts[part] = split(parts["train"], share, options.seed)
+    if not parts[part]:
+        raise InputError(
+            f"{options.train}: no class has two rows, so none can be held out; give --{part} a file"
+        )
+    notes = [
+        f"{part}: {len(parts[part]):,} rows ({share:.0%}, by class) taken from train, seed {options.seed}"
+    ]
+    lone = [labels[label] for label in sorted(_classes(parts["train"]) - _classes(parts[part]))]
+    if lone:
+        said = ", ".join(map(repr, lone[:NAMED])) + _and_more(len(lone))
+        notes.append(f"{part}: no rows of {said}; their only row each stays in train")
+    return notes
+
+
+def _limit(parts: dict[str, tuple[Example, ...]], part: str, option: str, most: int, seed: int) -> list[str]:
+    """Cuts `parts[part]` down to `most` rows; a note where that left any out."""
+    rows, classes = len(parts[part]), len(_classes(parts[part]))
+    if most < classes:
+        raise InputError(
+            f"{option} {most} cannot hold the {classes} classes of {part}; give {classes} or more"
+        )
+    parts[part] = limit(parts[part], most, seed)
+    return (
+        [f"{part}: {most:,} of {rows:,} rows kept, by class, seed {seed} ({option})"] if most < rows else []
+    )

@@ -1,0 +1,229 @@
+"""A realistic run for every renderer: good, failed, skipped, cached, estimated and unconverged results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bench.nouns.measurement import Measurement, measured
+from bench.nouns.run import Config, Environment, Result, Run, Scenario
+from bench.nouns.task import TaskSummary
+from bench.nouns.verdict import AccuracyVerdict, AccuracyWord
+
+GOLDEN = Path(__file__).parent / "golden"
+ROWS = 7597
+
+
+def ratio(name: str, value: float, half: float) -> Measurement:
+    return measured(name, value, "paired rounds", (value - half, value + half))
+
+
+def verdict(word: AccuracyWord, difference: float, half: float = 0.006) -> AccuracyVerdict:
+    low, high = difference - half, difference + half
+    return AccuracyVerdict(
+        word=word,
+        difference=difference,
+        low=low,
+        high=high,
+        margin=0.01,
+        rows=ROWS,
+        rows_needed=3092 if word == "underpowered" else None,
+        reason=f"the lower bound, {100 * low:.2f} points, is set against a margin of 1 point",
+    )
+
+
+def metrics(accuracy: float, speed: float, size: float, estimated: bool = True) -> dict[str, Measurement]:
+    """Figures of a variant `speed` times faster than dense that keeps the share `size` of the encoder."""
+    seconds = 0.0431 / speed
+    return {
+        "accuracy": measured("accuracy", accuracy, "predictions", (accuracy - 0.0061, accuracy + 0.0058)),
+        "macro_f1": measured(
+            "macro_f1", accuracy - 0.0123, "predictions", (accuracy - 0.021, accuracy - 0.0043)
+        ),
+        "throughput": measured("throughput", 32 / seconds, "paired rounds"),
+        "latency_b1_p50": measured("latency_b1_p50", seconds / 11, "requests"),
+        "latency_b1_p95": measured("latency_b1_p95", seconds / 9.3, "requests"),
+        "latency_p50": measured("latency_p50", seconds, "requests"),
+        "peak_memory_host": measured("peak_memory_host", 18.3e6 + 25.1e6 * size, "VmHWM"),
+        "disk_size": measured("disk_size", 4.2e6 + 12.6e6 * size, "stat"),
+        "parameters": measured("parameters", 1_052_164 + 3_145_728 * size, "count"),
+        "encoder_parameters": measured("encoder_parameters", 3_145_728 * size, "count"),
+        "pruned_fraction": measured("pruned_fraction", 1 - size if size > 0.5 else 0.2487, "count"),
+        "encoder_reduction": measured("encoder_reduction", 1 - size, "count"),
+        "flops_per_sample": measured("flops_per_sample", 2.84e8 * size, "count"),
+        "compress_wall_time": measured("compress_wall_time", 94.2 * speed, "clock"),
+        "inference_wall_time": measured("inference_wall_time", 237 * seconds, "clock"),
+        "compress_energy": measured("compress_energy", 3412 * speed, "codecarbon", estimated=estimated),
+        "inference_energy_per_sample": measured(
+            "inference_energy_per_sample", 0.0483 / speed, "codecarbon", estimated=estimated
+        ),
+        "compress_co2": measured("compress_co2", 0.676 * speed, "codecarbon", estimated=estimated),
+        "inference_co2_per_sample": measured(
+            "inference_co2_per_sample", 9.57e-6 / speed, "codecarbon", estimated=estimated
+        ),
+    }
+
+
+def scenarios(speed: float, converged: bool = True) -> dict[str, Scenario]:
+    def one(batch_size: int, seconds: float) -> Scenario:
+        return Scenario(
+            batch_size=batch_size,
+            padding="dynamic",
+            rounds=40 if converged else 200,
+            converged=converged,
+            stopped="interval narrow enough" if converged else "200 rounds reached at a half-width of 4.1 %",
+            metrics={
+                "speedup": ratio("speedup", speed, 0.04 * speed),
+                "throughput": measured("throughput", batch_size / seconds * speed, "paired rounds"),
+                "tokens_per_second": Measurement(
+                    value=51.3 * batch_size / seconds * speed,
+                    unit="tokens/s",
+                    better="higher",
+                    source="paired rounds",
+                ),
+                "padding_share": Measurement(
+                    value=0.1873 if batch_size > 1 else 0.0, unit="1", better="lower", source="count"
+                ),
+            },
+        )
+
+    return {"arrival": one(32, 0.0431), "single": one(1, 0.0039)}
+
+
+def variant(
+    name: str,
+    word: AccuracyWord,
+    difference: float,
+    speed: float,
+    size: float,
+    same: float | None = None,
+    converged: bool = True,
+) -> Result:
+    found = metrics(0.9137 + difference, speed, size)
+    found["speedup"] = ratio("speedup", speed, 0.04 * speed)
+    if same is not None:
+        found["speedup_same_precision"] = ratio("speedup_same_precision", same, 0.03 * same)
+    return Result(
+        variant=name,
+        seed=1,
+        status="ok",
+        metrics=found,
+        unavailable=dict(UNAVAILABLE),
+        scenarios=scenarios(speed, converged),
+        accuracy_kept={"validation": verdict(word, difference + 0.001), "test": verdict(word, difference)},
+    )
+
+
+UNAVAILABLE = {
+    "latency_p95": "130 samples are needed and 64 were taken",
+    "peak_memory_allocator": "no CUDA device was used",
+    "peak_memory_device": "no CUDA device was used",
+}
+
+
+def results() -> list[Result]:
+    dense = Result(
+        variant="dense",
+        seed=1,
+        status="ok",
+        metrics=metrics(0.9137, 1.0, 1.0),
+        unavailable=dict(UNAVAILABLE),
+        scenarios=scenarios(1.0),
+    )
+    best = variant("bmp25+kd+mp", "kept", -0.0021, 3.104, 0.3756, 2.21)
+    cached = variant("bmp25", "kept", 0.0013, 1.312, 0.7513, 1.312)
+    return [
+        cached.model_copy(
+            update={"cached": ["compress"], "notes": ["2 layers lost all their heads and are skipped"]}
+        ),
+        dense,
+        best.model_copy(update={"recommended": True}),
+        variant("mp", "inconclusive", -0.0071, 0.873, 1.0, 1.0, converged=False),
+        variant("bmp:amount=0.4,block=16+kd:layers=2", "lost", -0.0312, 3.418, 0.3001, 3.412),
+        Result(
+            variant="onnx+int8",
+            seed=1,
+            status="failed",
+            reason="RuntimeError: out of memory while exporting layer 3; free memory or drop the variant",
+        ),
+        Result(
+            variant="fisher50", seed=1, status="skipped", reason="fisher cannot prune DebertaV2 (deberta-v2)"
+        ),
+    ]
+
+
+@pytest.fixture
+def run() -> Run:
+    """A complete quick run on a CPU, its results not in display order."""
+    return Run(
+        id="2026-05-11T09-30-12-quick",
+        started_at=datetime(2026, 5, 11, 9, 30, 12, tzinfo=UTC),
+        status="complete",
+        environment=Environment(
+            machine_key="5f1a",
+            platform="Linux-6.8-x86_64",
+            cpu_model="Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+            cpu_cores=2,
+            cpu_features=["avx2", "avx512f"],
+            virtualised=True,
+            memory=8_327_000_000,
+            devices=[],
+            versions={"python": "3.11.7", "torch": "2.11.0", "transformers": "5.1.0"},
+            threads=2,
+            variables={},
+            fp32_precision="ieee",
+            commit="36c5e4d",
+            warnings=[
+                "the CPU is virtualised and lost 3.1 % of its time to other guests",
+                "no calibration for this machine: run `bench calibrate` before gating on this run",
+            ],
+        ),
+        task=TaskSummary(
+            name="ag-news",
+            description="English news, four topics",
+            demonstration=True,
+            model=None,
+            labels=["World", "Sports", "Business", "Sci/Tech"],
+            rows={"train": 20_000, "validation": 3_000, "test": ROWS},
+            dropped={"empty text": 3},
+            notes=["validation rows were split off train, 1 in 8, by seed 1"],
+            fingerprint="ab12",
+        ),
+        config=Config(
+            command="bench run --variants all",
+            variants=["dense", "bmp25", "bmp25+kd+mp"],
+            device="cpu",
+            budget="quick",
+            seeds=[1],
+            epochs=3,
+            dense_epochs=4,
+            learning_rate=3e-5,
+            dense_learning_rate=1e-4,
+            batch_size=32,
+            max_length=128,
+            country="IND",
+            carbon_intensity=713.44,
+            carbon_source="Our World in Data 2023",
+            pue=1.0,
+            accuracy_margin=0.01,
+            keep="best",
+        ),
+        results=results(),
+    )
+
+
+@pytest.fixture
+def golden() -> Callable[[str, str], None]:
+    """Compares text with a committed file; `UPDATE_GOLDEN=1` writes it, to be read before committing."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if os.environ.get("UPDATE_GOLDEN"):
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

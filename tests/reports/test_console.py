@@ -1,0 +1,120 @@
+"""The console: the golden print at 80 columns, and nothing lost, cut or interpreted at any width."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from bench.nouns.run import Run
+from reports import console
+from reports.content import report
+
+UGLY = "bmp:amount=0.4,block=16+kd:layers=2"
+
+
+def printed(run: Run, width: int = 80, terminal: bool = False) -> str:
+    out = io.StringIO()
+    colours: Literal["truecolor", "auto"] = "truecolor" if terminal else "auto"
+    console.render(run, Console(file=out, width=width, force_terminal=terminal, color_system=colours))
+    return out.getvalue()
+
+
+def renamed(run: Run, old: str, new: str) -> Run:
+    results = [r.model_copy(update={"variant": new}) if r.variant == old else r for r in run.results]
+    return run.model_copy(update={"results": results})
+
+
+def test_console_at_80_columns(run: Run, golden: Callable[[str, str], None]) -> None:
+    golden("console-80.txt", re.sub(r" +$", "", printed(run), flags=re.M))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+def test_every_line_fits_and_every_cell_is_whole(run: Run, width: int) -> None:
+    out = printed(run, width)
+    lines = out.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert "…" not in out
+    for table in report(run).tables:
+        for row in table.rows:
+            for cell in row.cells:
+                assert any(re.search(rf"(?:^|\s){re.escape(cell)}(?:\s|$)", line) for line in lines), cell
+
+
+@pytest.mark.parametrize("name", [UGLY, "x" * 61, "load:/models/a very long path/to a checkpoint"])
+def test_a_long_name_is_folded_and_not_cut(run: Run, name: str) -> None:
+    out = printed(renamed(run, UGLY, name))
+    assert max(map(cell_len, out.splitlines())) <= 80
+    speed = out[out.index("Speed and accuracy") : out.index("onnx+int8")]
+    first_column = "".join(line[: console.LABEL_WIDTH].replace(" ", "") for line in speed.splitlines())
+    assert name.replace(" ", "") in first_column
+
+
+def test_tables_are_split_only_where_they_must_be(run: Run) -> None:
+    assert "continued" not in printed(run, 80)
+    assert "continued" in printed(run, 60)
+
+
+def test_a_wide_interval_splits_a_table_and_loses_no_digit(run: Run) -> None:
+    def lopsided(run: Run) -> Run:
+        results = []
+        for result in run.results:
+            metrics = {
+                name: m.model_copy(update={"ci_high": m.ci_high * 1.5}) if m.ci_high else m
+                for name, m in result.metrics.items()
+            }
+            results.append(result.model_copy(update={"metrics": metrics}))
+        return run.model_copy(update={"results": results})
+
+    out = printed(lopsided(run))
+    assert max(map(cell_len, out.splitlines())) <= 80
+    assert "Speed and accuracy (quick budget), continued" in out
+    assert "3.1 [3.0, 4.8]" in out
+
+
+def test_markup_and_escape_codes_in_names_and_reasons_are_literal(run: Run) -> None:
+    results = [
+        r.model_copy(update={"reason": "[red]x[/] \x1b[31mred\nnext [/nope]"}) if r.status == "failed" else r
+        for r in run.results
+    ]
+    out = printed(renamed(run.model_copy(update={"results": results}), "mp", "[bold]mp[/]"))
+    assert "[red]x[/] [31mred next [/nope]" in out
+    assert "[bold]mp[/]" in out
+    assert "\x1b" not in out
+
+
+def test_a_pipe_gets_no_escape_codes_and_a_terminal_the_same_words(run: Run) -> None:
+    piped, coloured = printed(run), printed(run, terminal=True)
+    assert "\x1b" not in piped
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == piped
+
+
+def test_no_color_is_honoured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    green = re.compile(r"\x1b\[[0-9;]*32m")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert green.search(printed(run, terminal=True))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not green.search(printed(run, terminal=True))
+
+
+def test_wide_characters_count_by_their_cells(run: Run) -> None:
+    out = printed(renamed(run, UGLY, "load:圧縮されたモデルの長い名前"))
+    assert max(map(cell_len, out.splitlines())) <= 80
+
+
+def test_each_warning_stands_on_its_own_line_before_the_conclusion(run: Run) -> None:
+    out = printed(run, 140)
+    after = out[out.index("\nWarnings") :].splitlines()
+    assert [line.rstrip() for line in after[2:4]] == [f"- {w}" for w in run.environment.warnings]
+    assert after[-1].startswith("`bmp25+kd+mp` is 3.10 ± 0.12 times faster than `dense`")
+
+
+def test_a_run_with_no_results_prints(run: Run) -> None:
+    out = printed(run.model_copy(update={"results": []}))
+    assert out.rstrip().endswith("no compressed variant was measured.")

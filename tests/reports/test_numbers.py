@@ -1,0 +1,122 @@
+"""How numbers are written, as properties over all of them and as the examples a reader would check."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reports import numbers
+from reports.numbers import Ladder, quantity, spread
+
+LADDERS = [
+    numbers.PLAIN,
+    numbers.HUNDREDTHS,
+    numbers.PERCENT,
+    numbers.COUNT,
+    numbers.BYTES,
+    numbers.FLOP,
+    numbers.JOULES,
+    numbers.GRAMS,
+    numbers.SECONDS,
+]
+ladders = st.sampled_from(LADDERS)
+positive = st.floats(1e-15, 1e15)
+
+
+def parts(text: str, ladder: Ladder) -> tuple[Decimal, Decimal]:
+    """The value a reader takes from `text`, and the size of its last digit, in the base unit."""
+    number, _, symbol = text.replace(numbers.MINUS, "-").partition(" ")
+    size = next(Decimal(repr(step.size)) for step in ladder if step.symbol == symbol)
+    exponent = Decimal(number).as_tuple().exponent
+    assert isinstance(exponent, int)
+    return Decimal(number) * size, Decimal(1).scaleb(exponent) * size
+
+
+@given(positive, ladders)
+def test_what_is_read_back_is_within_half_the_last_digit(value: float, ladder: Ladder) -> None:
+    read, digit = parts(quantity(value, ladder), ladder)
+    assert abs(read - Decimal(value)) <= digit / 2 + Decimal(value) * Decimal("1e-14")
+
+
+@given(positive, ladders)
+def test_three_significant_digits_are_enough_to_tell_values_one_percent_apart(
+    value: float, ladder: Ladder
+) -> None:
+    read, _ = parts(quantity(value, ladder), ladder)
+    smallest_fixed = Decimal("1e-4") * Decimal(repr(ladder[0].size))
+    assert read < smallest_fixed or abs(read / Decimal(value) - 1) <= Decimal("0.00501")
+
+
+@given(positive, ladders)
+def test_a_nonzero_value_never_reads_as_zero(value: float, ladder: Ladder) -> None:
+    assert parts(quantity(value, ladder), ladder)[0] > 0
+    assert parts(quantity(-value, ladder), ladder)[0] < 0
+
+
+@given(positive, positive, ladders)
+def test_order_is_kept(one: float, other: float, ladder: Ladder) -> None:
+    low, high = sorted((one, other))
+    assert parts(quantity(low, ladder), ladder)[0] <= parts(quantity(high, ladder), ladder)[0]
+
+
+@given(st.floats(1, 1e6), st.floats(1e-4, 0.9))
+def test_a_symmetric_interval_rounds_value_and_half_width_to_the_same_digit(
+    value: float, relative: float
+) -> None:
+    half = value * relative
+    shown, shown_half = spread(value, (value - half, value + half)).split(" ± ")
+    assert Decimal(shown).as_tuple().exponent == Decimal(shown_half).as_tuple().exponent
+    assert abs(Decimal(shown_half) / Decimal(half) - 1) <= Decimal("0.26")
+
+
+@given(st.floats(0.1, 10), st.floats(0.01, 1), st.floats(1.3, 5))
+def test_a_lopsided_interval_is_given_by_its_ends(value: float, side: float, lopsided: float) -> None:
+    text = spread(value, (value - side, value + side * lopsided))
+    assert "±" not in text
+    assert text.endswith("]")
+
+
+@pytest.mark.parametrize(
+    ("value", "ladder", "shown"),
+    [
+        (0.0123, numbers.SECONDS, "12.3 ms"),
+        (0.9996, numbers.SECONDS, "1.00 s"),
+        (59.98, numbers.SECONDS, "1.00 min"),
+        (12_345, numbers.SECONDS, "3.43 h"),
+        (4_500_000, numbers.BYTES, "4.50 MB"),
+        (1.2e9, numbers.FLOP, "1.20 GFLOP"),
+        (3412, numbers.JOULES, "3.41 kJ"),
+        (9.57e-6, numbers.GRAMS, "9.57 µg"),
+        (1234.5, numbers.PLAIN, "1234"),
+        (-0.25, numbers.JOULES, "−250 mJ"),
+        (0.0, numbers.SECONDS, "0 s"),
+        (0.0, numbers.PERCENT, "0 %"),
+        (0.2487, numbers.PERCENT, "24.9 %"),
+        (1e-18, numbers.SECONDS, "1.00e-09 ns"),
+    ],
+)
+def test_units_follow_the_size(value: float, ladder: Ladder, shown: str) -> None:
+    assert quantity(value, ladder) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "shown"),
+    [
+        (3.104, (2.98, 3.22), "3.10 ± 0.12"),
+        (3.104, (3.05, 3.15), "3.10 ± 0.05"),
+        (3.104, (3.08, 3.40), "3.10 [3.08, 3.40]"),
+        (41.2, (38.0, 44.4), "41 ± 3"),
+        (0.98, (0.99, 1.02), "0.980 [0.990, 1.020]"),
+        (1.0, (1.0, 1.0), "1.00"),
+        (0.004, (-0.996, 1.004), "0.004 ± 1.000"),
+    ],
+)
+def test_digits_follow_the_interval(value: float, interval: tuple[float, float], shown: str) -> None:
+    assert spread(value, interval) == shown
+
+
+def test_an_interval_shares_its_value_s_unit() -> None:
+    assert quantity(0.0123, numbers.SECONDS, (0.0119, 0.0127)) == "12.3 ± 0.4 ms"

@@ -1,0 +1,144 @@
+"""The closing sentence: it claims what verdicts and intervals support, or says why it claims nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.nouns.measurement import measured
+from bench.nouns.run import Result, Run
+from bench.nouns.verdict import AccuracyVerdict, AccuracyWord
+from reports.sentence import closing
+
+Ratio = tuple[float, float | None, float | None]
+
+
+def said(run: Run, *results: Result) -> str:
+    return "".join(closing(run.model_copy(update={"results": list(results)})))
+
+
+def result(
+    name: str,
+    word: AccuracyWord = "kept",
+    speedup: Ratio | None = (3.104, 2.98, 3.22),
+    same: Ratio | None = None,
+    difference: float = -0.0021,
+    rows_needed: int | None = None,
+    **changes: object,
+) -> Result:
+    verdict = AccuracyVerdict(
+        word=word,
+        difference=difference,
+        low=difference - 0.006,
+        high=difference + 0.006,
+        margin=0.01,
+        rows=1000,
+        rows_needed=rows_needed,
+        reason="",
+    )
+    metrics = {}
+    for metric, ratio in (("speedup", speedup), ("speedup_same_precision", same)):
+        if ratio:
+            value, low, high = ratio
+            interval = (low, high) if low is not None and high is not None else None
+            metrics[metric] = measured(metric, value, "test", interval)
+    return Result(
+        variant=name, seed=1, status="ok", metrics=metrics, accuracy_kept={"test": verdict}
+    ).model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "same", "expected"),
+    [
+        (
+            (3.104, 2.98, 3.22),
+            None,
+            "best is 3.10 ± 0.12 times faster than dense at −0.2 points of accuracy.",
+        ),
+        (
+            (3.1, 3.05, 3.6),
+            None,
+            "best is 3.1 [3.0, 3.6] times faster than dense at −0.2 points of accuracy.",
+        ),
+        ((3.1, None, None), None, "best is 3.10 times faster than dense at −0.2 points of accuracy."),
+        (
+            (3.104, 2.98, 3.22),
+            (2.21, 2.14, 2.28),
+            "best is 3.10 ± 0.12 times faster than dense (2.21 ± 0.07 at the same precision) "
+            "at −0.2 points of accuracy.",
+        ),
+        (
+            (3.104, 2.98, 3.22),
+            (1.01, 0.98, 1.04),
+            "best is 3.10 ± 0.12 times faster than dense (1.01 ± 0.03 times as fast at the same precision) "
+            "at −0.2 points of accuracy.",
+        ),
+        ((0.5, 0.49, 0.51), None, "best is 2.00 ± 0.04 times slower than dense at −0.2 points of accuracy."),
+        (
+            (1.01, 0.98, 1.04),
+            None,
+            "best is 1.01 ± 0.03 times as fast as dense at −0.2 points of accuracy.",
+        ),
+        (None, None, "best is recommended; its speed against dense was not measured."),
+    ],
+)
+def test_the_recommended_variant(run: Run, speedup: Ratio | None, same: Ratio | None, expected: str) -> None:
+    assert said(run, result("best", speedup=speedup, same=same, recommended=True)) == expected
+
+
+def test_a_recommended_variant_that_lost_on_test_is_not_sold(run: Run) -> None:
+    best = result("best", "inconclusive", recommended=True)
+    assert said(run, best).endswith("at −0.2 points of accuracy (accuracy inconclusive).")
+
+
+def test_several_seeds_give_the_span_of_their_values(run: Run) -> None:
+    one = result("best", speedup=(3.0, 2.9, 3.1), recommended=True)
+    two = result("best", speedup=(3.2, 3.1, 3.3), difference=0.003, seed=2)
+    assert said(run, one, result("other", speedup=(9.0, 8.0, 10.0)), two) == (
+        "best is 3.00 to 3.20 times faster than dense at −0.2 to +0.3 points of accuracy over 2 seeds."
+    )
+
+
+def test_seeds_that_disagree_on_faster_claim_neither(run: Run) -> None:
+    one = result("best", speedup=(1.2, 1.1, 1.3), recommended=True)
+    two = result("best", speedup=(0.9, 0.8, 1.0), seed=2)
+    assert "0.900 to 1.20 times as fast as dense" in said(run, one, two)
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        ([], "no compressed variant was measured."),
+        ([result("dense")], "no compressed variant was measured."),
+        ([result("mp", status="failed")], "no compressed variant was measured."),
+        (
+            [result("mp", speedup=(0.98, 0.95, 1.01)), result("kd", "lost", speedup=(3.0, 2.9, 3.1))],
+            "of those that keep accuracy the fastest, mp, is 0.98 ± 0.03 times as fast as dense.",
+        ),
+        (
+            [result("mp", speedup=None)],
+            "no variant that keeps accuracy has a measured speedup.",
+        ),
+        (
+            [result("mp", "lost"), result("kd", "lost"), result("bmp", "inconclusive")],
+            "none was shown to keep accuracy within 1.00 points of dense (2 lost, 1 inconclusive).",
+        ),
+        (
+            [result("mp", "underpowered", rows_needed=3092), result("kd", "underpowered", rows_needed=4100)],
+            "1,000 rows are too few to tell whether accuracy is kept within 1.00 points; it takes 4,100.",
+        ),
+        (
+            [result("mp", "underpowered", rows_needed=3092), result("kd", "lost")],
+            "none was shown to keep accuracy within 1.00 points of dense (1 underpowered, 1 lost); "
+            "3,092 rows would be enough to tell.",
+        ),
+    ],
+)
+def test_why_nothing_is_recommended(run: Run, results: list[Result], expected: str) -> None:
+    assert said(run, *results) == f"No variant is recommended: {expected}"
+
+
+def test_an_interrupted_run_recommends_nothing_yet(run: Run) -> None:
+    unfinished = run.model_copy(update={"status": "interrupted"})
+    assert said(unfinished, result("mp")) == (
+        "No variant is recommended: the run is not complete (interrupted)."
+    )

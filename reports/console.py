@@ -122,7 +122,7 @@ def _grid(table: Table) -> RichTable:
 def _folded(label: str) -> Text:
     """A long name broken where its spec can be read on: after `+`, `,` and spaces."""
     lines = [""]
-    for piece in re.split(r"(?<=[+, ])", label):
+    for piece in re.split(r"(?<=[+, ])(?!\d+\))", label):
         fits = cell_len((lines[-1] + piece).rstrip()) <= LABEL_WIDTH
         lines = [*lines[:-1], lines[-1] + piece] if fits else [*lines, piece]
     return Text("\n".join(line.rstrip() for line in lines if line), overflow="fold")

@@ -91,11 +91,12 @@ def _decimals(number: float, digits: int) -> int:
 
 
 def _supported_decimals(value: float, interval: Interval) -> int:
-    """Decimals for an uncertainty: two digits of it while it starts with a 1, else one."""
+    """Decimals for an uncertainty: two digits of it where it starts with a 1 or is lopsided, else one."""
     half = (interval[1] - interval[0]) / 2
     leading = float(f"{half:e}".partition("e")[0])
+    digits = 1 if leading >= 1.95 and nearly_symmetric(value, interval) else 2
     # A value is never rounded to nothing, however wide its interval.
-    return max(_decimals(half, 2 if leading < 1.95 else 1), _decimals(value, 1) if value else 0)
+    return max(_decimals(half, digits), _decimals(value, 1) if value else 0)
 
 
 def _fixed(number: float, decimals: int) -> str:

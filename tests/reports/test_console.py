@@ -55,6 +55,16 @@ def test_a_long_name_is_folded_and_not_cut(run: Run, name: str) -> None:
     assert name.replace(" ", "") in first_column
 
 
+def test_a_long_name_is_broken_after_its_separators(run: Run) -> None:
+    seeds = [*run.results, *(result.model_copy(update={"seed": 2}) for result in run.results)]
+    lines = [
+        line[: console.LABEL_WIDTH].rstrip()
+        for line in printed(run.model_copy(update={"results": seeds})).splitlines()
+    ]
+    start = lines.index("bmp:amount=0.4,")
+    assert lines[start + 1 : start + 4] == ["block=16+", "kd:layers=2", "(seed 1)"]
+
+
 def test_tables_are_split_only_where_they_must_be(run: Run) -> None:
     assert "continued" not in printed(run, 80)
     assert "continued" in printed(run, 60)
@@ -74,7 +84,7 @@ def test_a_wide_interval_splits_a_table_and_loses_no_digit(run: Run) -> None:
     out = printed(lopsided(run))
     assert max(map(cell_len, out.splitlines())) <= 80
     assert "Speed and accuracy (quick budget), continued" in out
-    assert "3.1 [3.0, 4.8]" in out
+    assert "3.10 [2.98, 4.84]" in out
 
 
 def test_markup_and_escape_codes_in_names_and_reasons_are_literal(run: Run) -> None:

@@ -57,7 +57,7 @@ def result(
         (
             (3.1, 3.05, 3.6),
             None,
-            "best is 3.1 [3.0, 3.6] times faster than dense at −0.2 points of accuracy.",
+            "best is 3.10 [3.05, 3.60] times faster than dense at −0.2 points of accuracy.",
         ),
         ((3.1, None, None), None, "best is 3.10 times faster than dense at −0.2 points of accuracy."),
         (

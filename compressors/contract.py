@@ -51,7 +51,8 @@ class Compressor:
     """Base of all techniques. Every moment is a no-op unless overridden.
 
     `number` names the field that digits after the name set, in percent (`bmp25`); `argument` the field
-    that a bare value after the colon sets (`load:PATH`). One instance serves one variant, so a technique
+    that a bare value after the colon sets (`load:PATH`). `trains` asks for fine-tuning, `needs_teacher`
+    for `Context.dense_logits`, `replaces_cross_entropy` says that `loss` is all there is. One instance serves one variant, so a technique
     may keep its state on itself between moments.
     """
 
@@ -62,6 +63,7 @@ class Compressor:
     argument: ClassVar[str | None] = None
     trains: ClassVar[bool] = True
     replaces_cross_entropy: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
 
     def validate(self, device: str) -> None:
         """Raise `InputError` where a field's value cannot be used (on `device`: cpu or cuda)."""

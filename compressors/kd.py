@@ -34,6 +34,7 @@ class Distillation(Compressor):
     phase: ClassVar[Phase] = Phase.ARCHITECTURE
     summary: ClassVar[str] = "a student of half the layers learns from dense's logits"
     replaces_cross_entropy: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = True
 
     layers: str = "half"
     student: str = ""
@@ -54,9 +55,13 @@ class Distillation(Compressor):
         return context.removed_share >= HEAVY_PRUNING and not self.student
 
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
-        self._logits = context.dense_logits().to(context.device)
+        logits = context.dense_logits().to(context.device)
         if self.student:
-            return self._foreign_student(context)
+            student = self._foreign_student(context)
+            names = student.config.id2label
+            self._logits = logits[:, [model.config.label2id[names[i]] for i in range(len(names))]]
+            return student
+        self._logits = logits
         student, self._taught_by = take_layers(model, self.layers)
         if self.needs_hidden_states(context):
             self._teacher = context.load_dense().to(context.device).eval()

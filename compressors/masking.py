@@ -172,17 +172,12 @@ def mask_layer(module: Any, block: int, with_heads: bool) -> MaskedLayer:
 
 def apply_threshold(layers: Sequence[MaskedLayer], removed: float) -> None:
     """Mask the lowest-scored blocks and neurons of all layers together, the share `removed` of weights."""
-    masks: list[BlockMask | NeuronMask] = [
-        mask for layer in layers for mask in (*layer.blocks, layer.neurons)
-    ]
-    costs = [
-        cost
-        for layer in layers
-        for cost in (
-            *[mask.costs().flatten() for mask in layer.blocks],
-            torch.full_like(layer.neurons.keep, layer.neuron_cost),
-        )
-    ]
+    masks: list[BlockMask | NeuronMask] = []
+    costs: list[torch.Tensor] = []
+    for layer in layers:
+        masks += [*layer.blocks, layer.neurons]
+        costs += [mask.costs().flatten() for mask in layer.blocks]
+        costs.append(torch.full_like(layer.neurons.keep, layer.neuron_cost))
     scores = torch.cat([mask.scores.detach().flatten() for mask in masks])
     cost = torch.cat([c.to(scores) for c in costs])
     order = scores.argsort(stable=True)

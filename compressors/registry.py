@@ -13,7 +13,7 @@ from types import ModuleType
 from bench.errors import InputError
 from compressors.contract import Compressor
 
-OUR_MODULES = ("ft", "load", "kd", "bmp", "mp")
+OUR_MODULES = ("ft", "checkpoint", "kd", "bmp", "mp")
 ENTRY_POINT_GROUP = "bench.compressors"
 
 _classes: dict[str, type[Compressor]] = {}

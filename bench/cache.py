@@ -1,0 +1,123 @@
+"""Steps kept by the hash of their inputs, so that nothing is trained or measured twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import bench
+import compressors
+from bench.meters.findings import Findings
+from bench.protocol import PROTOCOL_VERSION
+from bench.steps.request import Request, StepKind
+from bench.worker import FINDINGS, REQUEST
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
+TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
+MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget")
+INPUTS: dict[StepKind, tuple[str, ...]] = {
+    "dense": TRAINING,
+    "teacher": ("device", "batch_size", "max_length"),
+    "compress": TRAINING,
+    "timing": MEASURING,
+    "footprint": MEASURING,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is done: its folder, what it found, and whether an earlier run did it."""
+
+    id: str
+    folder: Path
+    findings: Findings
+    cached: bool
+
+
+def step_id(request: Request, parents: dict[str, str]) -> str:
+    """The hash of everything the step's outcome depends on; `parents` are ids of what it reads."""
+    inputs = {name: getattr(request, name) for name in INPUTS[request.kind]}
+    plugins = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in request.plugins]
+    text = json.dumps([inputs, parents, plugins, code_fingerprint()], sort_keys=True)
+    return f"{request.kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+@cache
+def code_fingerprint() -> str:
+    """A hash of our own sources and of the libraries' versions."""
+    digest = hashlib.sha256(str(PROTOCOL_VERSION).encode())
+    for package in (bench, compressors):
+        root = Path(package.__file__ or "").parent
+        for file in sorted(root.rglob("*.py")):
+            digest.update(file.read_bytes())
+    for library in LIBRARIES:
+        digest.update(version(library).encode())
+    return digest.hexdigest()
+
+
+def model_fingerprint(model: str | None) -> str:
+    """A hash of a local checkpoint's files; a hub id stands for itself."""
+    if model is None:
+        return "scratch"
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".txt", ".model"):
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+class Cache:
+    """The folder of finished steps, one subfolder each; a step appears in it whole or not at all."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, name: str) -> Step | None:
+        """The finished step of this id, or None."""
+        folder = self.root / name
+        try:
+            findings = Findings.model_validate_json((folder / FINDINGS).read_text())
+        except (OSError, ValueError):
+            return None
+        return Step(name, folder, findings, cached=True)
+
+    def begin(self, name: str, request: Request) -> Path:
+        """A fresh folder for a step to work in, its request written."""
+        folder = self.root / f"{name}.{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / REQUEST).write_text(request.model_dump_json(indent=2))
+        return folder
+
+    def keep(self, name: str, folder: Path) -> Step:
+        """Take a step's folder into the cache under its id."""
+        target = self.root / name
+        shutil.rmtree(target, ignore_errors=True)
+        folder.rename(target)
+        findings = Findings.model_validate_json((target / FINDINGS).read_text())
+        return Step(name, target, findings, cached=False)
+
+
+def link_files(source: Path, target: Path, names: Iterable[str] | None = None) -> None:
+    """Put `source`'s files into `target` as hard links, or as copies on another file system."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file() and (names is None or file.name in names):
+            place = target / file.name
+            place.unlink(missing_ok=True)
+            try:
+                os.link(file, place)
+            except OSError:
+                shutil.copy2(file, place)

@@ -1,0 +1,294 @@
+"""The command line: the one place where harness, compressors and reports meet."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.errors import BenchError, ExitCode, InputError
+
+if TYPE_CHECKING:
+    from bench.folder import RunFolder
+    from bench.nouns.run import Run
+    from bench.options import Options
+    from bench.plan import Plan
+
+app = typer.Typer(
+    name="bench",
+    help="Find what compression makes a text classifier fastest here without losing accuracy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DATA, TRAINING, OUTPUT = "Your model and data", "Training and measuring", "Output"
+
+
+def main() -> None:
+    """The entry point: an expected error is one line on stderr and its exit code, without a traceback."""
+    try:
+        app()
+    except BenchError as error:
+        Console(stderr=True).print(f"bench: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    variants: Annotated[
+        str | None,
+        typer.Option(help="Presets, globs and specs: all, 'bmp*+kd', bmp:amount=0.4+kd; see bench list."),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="A built-in task; demo where no model or data is named.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint folder or hub id.", rich_help_panel=DATA)
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Training rows: CSV, TSV, JSONL or Parquet.", rich_help_panel=DATA)
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Test rows.", rich_help_panel=DATA)] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Validation rows; else a part of --train.", rich_help_panel=DATA)
+    ] = None,
+    test_split: Annotated[
+        float | None,
+        typer.Option(help="Share of --train to test on, instead of --test.", rich_help_panel=DATA),
+    ] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Text column; several are joined.", rich_help_panel=DATA)
+    ] = None,
+    text_pair_column: Annotated[
+        str | None, typer.Option(help="Second text of a pair task.", rich_help_panel=DATA)
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Label column.", rich_help_panel=DATA)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="At most so many training rows, stratified.", rich_help_panel=DATA)
+    ] = None,
+    limit_test: Annotated[
+        int | None, typer.Option(help="At most so many test rows, stratified.", rich_help_panel=DATA)
+    ] = None,
+    no_finetune: Annotated[
+        bool, typer.Option("--no-finetune", help="Take --model as fine-tuned already.", rich_help_panel=DATA)
+    ] = False,
+    epochs: Annotated[
+        float | None, typer.Option(help="Epochs of each variant's training.", rich_help_panel=TRAINING)
+    ] = None,
+    dense_epochs: Annotated[
+        float | None, typer.Option(help="Epochs of dense's own fine-tuning.", rich_help_panel=TRAINING)
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=TRAINING)] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Rows a batch, in training and measuring.", rich_help_panel=TRAINING)
+    ] = 32,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens a row is cut to.", rich_help_panel=TRAINING)
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Seed of data, training and measuring.", rich_help_panel=TRAINING)
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=TRAINING)] = "auto",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short measuring; the demo's default.", rich_help_panel=TRAINING)
+    ] = False,
+    standard: Annotated[
+        bool,
+        typer.Option(
+            "--standard", help="Measuring as documented; your own data's default.", rich_help_panel=TRAINING
+        ),
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Longer still.", rich_help_panel=TRAINING)
+    ] = False,
+    country: Annotated[
+        str, typer.Option(help="ISO code of the grid that CO2 is reckoned with.", rich_help_panel=TRAINING)
+    ] = "IND",
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(help="Python file that defines a compressor; it is run.", rich_help_panel=TRAINING),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default .bench/runs/<time>-<id>.", rich_help_panel=OUTPUT)
+    ] = None,
+    keep: Annotated[
+        str, typer.Option(help="Artifacts to keep: all, best or none.", rich_help_panel=OUTPUT)
+    ] = "all",
+    cache: Annotated[
+        Path, typer.Option(help="Where finished steps are kept.", rich_help_panel=OUTPUT)
+    ] = Path(".bench/cache"),
+    remeasure: Annotated[
+        bool,
+        typer.Option(
+            "--remeasure", help="Measure again what an earlier run measured.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder, as it was asked.", rich_help_panel=OUTPUT),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="The run document on stdout.", rich_help_panel=OUTPUT)
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and stop.", rich_help_panel=OUTPUT)
+    ] = False,
+) -> None:
+    """Compress and measure variants of a classifier, and print what each gains and costs."""
+    from bench.options import Options
+
+    if resume is not None:
+        resume_run(context, resume, json)
+        return
+    budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough})
+    options = Options(
+        variants=variants,
+        task=task,
+        model=model,
+        train=train,
+        test=test,
+        validation=validation,
+        test_split=test_split,
+        text_columns=tuple(text_column or ()),
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        no_finetune=no_finetune,
+        epochs=epochs,
+        dense_epochs=dense_epochs,
+        learning_rate=lr,
+        batch_size=batch_size,
+        max_length=max_length,
+        seed=seed,
+        country=country,
+        limit=limit,
+        limit_test=limit_test,
+        device=device,
+        budget=budget,
+        keep=choose_keep(keep),
+        plugins=tuple(plugin or ()),
+        out=out,
+        cache=cache,
+        remeasure=remeasure,
+        command=shlex.join(["bench", *sys.argv[1:]]),
+    )
+    start_run(options, dry_run, json)
+
+
+def choose_budget(flags: dict[str, bool]) -> Any:
+    """The one budget that was asked for, or None."""
+    chosen = [name for name, is_set in flags.items() if is_set]
+    if len(chosen) > 1:
+        raise InputError(f"--{chosen[0]} and --{chosen[1]}: choose one")
+    return chosen[0] if chosen else None
+
+
+def choose_keep(word: str) -> Any:
+    """`--keep`'s value, checked."""
+    if word not in ("all", "best", "none"):
+        raise InputError(f"--keep {word}: use all, best or none")
+    return word
+
+
+def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
+    """Plan, and then print the plan or carry it out."""
+    from bench.estimate import estimate
+    from bench.folder import RunFolder
+    from bench.plan import make_plan
+
+    plan = make_plan(options)
+    expected = estimate(plan)
+    if dry_run:
+        from bench.tasks.stored import summary
+        from reports.plan import render
+
+        trained = [variant.name for variant in plan.variants if variant.trains]
+        render(summary(plan.task), plan.config, trained, expected.time_s, expected.disk_bytes, Console())
+        return
+    folder = RunFolder.create(options.out, options, expected.disk_bytes)
+    carry_out(plan, folder, as_json)
+
+
+def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
+    """Go on with a run, asked as it was; other options are refused, since they would be ignored."""
+    from bench.folder import RunFolder
+    from bench.plan import make_plan
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in ("resume", "json"):
+            raise InputError(f"--resume goes on as the run was asked: drop --{name.replace('_', '-')}")
+    folder = RunFolder(path)
+    earlier = folder.read()
+    carry_out(make_plan(folder.options()), folder, as_json, earlier)
+
+
+def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None = None) -> None:
+    """Run the plan, write the report, print it; an interruption prints what there is and exits 130."""
+    from bench.display import open_display
+    from bench.runner import run_plan
+
+    errors = Console(stderr=True)
+    for note in plan.task.notes:
+        errors.print(note, markup=False, highlight=False, soft_wrap=True)
+    code = ExitCode.OK
+    try:
+        with open_display(errors) as display:
+            result = run_plan(plan, folder, display, earlier)
+        if any(row.status == "failed" for row in result.results):
+            code = ExitCode.FAILED
+    except KeyboardInterrupt:
+        result, code = folder.read(), ExitCode.INTERRUPTED
+    write_report(folder, result)
+    show(result, as_json)
+    errors.print(f"{folder.path}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def write_report(folder: RunFolder, result: Run) -> None:
+    """Write `report.md` into the run folder."""
+    from bench.folder import REPORT, write_atomically
+    from reports import markdown
+
+    write_atomically(folder.path / REPORT, markdown.render(result))
+
+
+def show(result: Run, as_json: bool) -> None:
+    """The run on stdout, as a table or as its document."""
+    if as_json:
+        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
+        return
+    from reports import console
+
+    console.render(result, Console())
+
+
+@app.command()
+def report(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The run document on stdout.")] = False,
+) -> None:
+    """Print a run's tables again."""
+    from bench.folder import latest_run, read_run
+
+    show(read_run(run or latest_run()), json)
+
+
+@app.command(name="list")
+def list_() -> None:
+    """Show presets, compressors with their settings, and built-in tasks."""
+    from bench.plan import TASKS
+    from compressors.presets import PRESETS
+    from compressors.registry import compressor_classes
+    from reports.catalogue import render
+
+    render(PRESETS, list(compressor_classes().values()), TASKS, Console())

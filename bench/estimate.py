@@ -1,0 +1,114 @@
+"""How long a plan will take and how much it will store: rough, from sizes and this machine's speed."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench import scratch
+from bench.nouns.task import Task
+from bench.plan import Plan
+from bench.protocol import PROTOCOLS
+from compressors.variant import Variant
+
+CUDA_FLOPS_PER_S = 2e13
+EFFICIENCY = 0.3
+TOKENS_PER_WORD = 1.6
+START_S = 20.0
+PER_VARIANT_S = 6.0
+FORWARD_AND_BACKWARD = 3
+HALVED_BY_STUDENT = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Rough figures for a run that finds nothing in its cache: seconds of wall time, bytes on disk."""
+
+    time_s: float
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of the whole model, and of its encoder, which does the work."""
+
+    parameters: int
+    encoder: int
+
+
+def estimate(plan: Plan) -> Estimate:
+    """The plan's wall time and disk space."""
+    size = model_size(plan.task.model)
+    rows_per_s = flops_per_s(plan.config.device) / (2 * size.encoder * tokens_per_row(plan))
+    time_s = START_S + training_s(plan.config.dense_epochs, plan.task, 1.0, rows_per_s)
+    for variant in plan.variants:
+        share = HALVED_BY_STUDENT if any(part.needs_teacher for part in variant.parts) else 1.0
+        if variant.trains:
+            time_s += training_s(plan.config.epochs, plan.task, share, rows_per_s)
+        time_s += PER_VARIANT_S + measuring_s(plan, rows_per_s)
+    return Estimate(time_s, sum(stored_bytes(variant, size) for variant in plan.variants))
+
+
+def training_s(epochs: float, task: Task, share: float, rows_per_s: float) -> float:
+    """Seconds of training a model of `share` of the encoder."""
+    return FORWARD_AND_BACKWARD * epochs * len(task.train) * share / rows_per_s
+
+
+def measuring_s(plan: Plan, rows_per_s: float) -> float:
+    """Seconds of measuring one variant: rounds of three contenders, requests, predictions, energy."""
+    protocol = PROTOCOLS[plan.config.budget]
+    seconds = protocol.energy_window_s + (len(plan.task.test) + len(plan.task.validation)) / rows_per_s
+    for batch in (1, plan.config.batch_size):
+        batch_s = batch / rows_per_s
+        rounds_s = max(3 * protocol.min_rounds * batch_s, protocol.max_time_s / 2)
+        requests_s = min(protocol.requests * batch_s, protocol.requests_cap_s)
+        seconds += rounds_s + requests_s + 3 * max(protocol.warm_up_min_s, batch_s)
+    return seconds
+
+
+def stored_bytes(variant: Variant, size: ModelSize) -> int:
+    """Bytes of a variant's weights, before any rounding of shapes."""
+    encoder = size.encoder * (1 - variant.removed_share)
+    if any(part.needs_teacher for part in variant.parts):
+        encoder *= HALVED_BY_STUDENT
+    return int((size.parameters - size.encoder + encoder) * (2 if variant.autocast else 4))
+
+
+def model_size(model: str | None) -> ModelSize:
+    """Sizes from the checkpoint's `config.json`, or of a BERT-base where it cannot be read beforehand."""
+    config = {"vocab_size": 30_522, "hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3_072}
+    if model is None:
+        config = {
+            "vocab_size": scratch.VOCABULARY,
+            "hidden_size": scratch.HIDDEN,
+            "num_hidden_layers": scratch.LAYERS,
+            "intermediate_size": scratch.FFN,
+        }
+    elif (Path(model) / "config.json").is_file():
+        config |= json.loads((Path(model) / "config.json").read_text())
+    hidden = config["hidden_size"]
+    encoder = config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * config["intermediate_size"])
+    return ModelSize(encoder + config["vocab_size"] * hidden, encoder)
+
+
+def tokens_per_row(plan: Plan) -> float:
+    """Mean tokens of a test row, guessed from its words."""
+    words = [len(row.text.split()) for row in plan.task.test]
+    return min(TOKENS_PER_WORD * sum(words) / len(words) + 2, plan.config.max_length)
+
+
+def flops_per_s(device: str) -> float:
+    """What a model's matrix products reach: a part of a trial product's speed on CPU, a constant on CUDA."""
+    if device == "cuda":
+        return CUDA_FLOPS_PER_S
+    a = np.ones((512, 512), dtype=np.float32)
+    trials_s = []
+    for _ in range(5):
+        started = time.perf_counter()
+        a @ a
+        trials_s.append(time.perf_counter() - started)
+    return float(EFFICIENCY * 2 * 512**3 / sorted(trials_s)[2])

@@ -1,0 +1,133 @@
+"""A run's folder: `run.json`, `predictions/`, `report.md`, `artifacts/`, and the options asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from bench.cache import link_files
+from bench.errors import InputError
+from bench.nouns.run import Run
+from bench.options import Options
+
+DEFAULT_ROOT = Path(".bench/runs")
+Read = TypeVar("Read", Run, Options)
+RUN, OPTIONS, REPORT = "run.json", "options.json", "report.md"
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, out: Path | None, options: Options, needed_bytes: int) -> RunFolder:
+        """A new folder, found writable and with room, or `InputError` with nothing left behind."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        path = out or DEFAULT_ROOT / f"{stamp}-{secrets.token_hex(3)}"
+        if (path / RUN).exists():
+            raise InputError(
+                f"--out {path}: holds a run already; name another folder, or use --resume {path}"
+            )
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--out {path}: is not a folder")
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        if free < needed_bytes:
+            raise InputError(
+                f"--out {path}: {free / 1e6:.0f} MB free, about {needed_bytes / 1e6:.0f} MB needed; "
+                "free some, name another disk, or keep less with --keep best"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_atomically(path / OPTIONS, options.model_dump_json(indent=2))
+        except OSError as error:
+            raise InputError(
+                f"--out {path}: cannot be written ({error.strerror}); name another folder"
+            ) from None
+        return cls(path)
+
+    def options(self) -> Options:
+        """The options the run was asked with."""
+        return read_document(Options, self.path / OPTIONS)
+
+    def write(self, run: Run) -> None:
+        """Replace `run.json`, whole or not at all."""
+        write_atomically(self.path / RUN, run.model_dump_json(indent=2))
+
+    def read(self) -> Run:
+        """The run document. Raises `InputError` where there is none or it is not valid."""
+        return read_run(self.path)
+
+    def predictions(self, variant: str) -> Path:
+        """Where a variant's predictions lie."""
+        return self.path / "predictions" / f"{file_name(variant)}.jsonl"
+
+    def artifact(self, variant: str) -> Path:
+        """Where a variant's artifact lies."""
+        return self.path / "artifacts" / file_name(variant)
+
+    def add_artifact(self, variant: str, source: Path) -> str:
+        """Put an artifact into the folder; returns its path relative to it."""
+        link_files(source, self.artifact(variant))
+        return str(self.artifact(variant).relative_to(self.path))
+
+
+def read_run(place: Path) -> Run:
+    """The run document in a run folder, or in a file."""
+    return read_document(Run, place / RUN if place.is_dir() else place)
+
+
+def read_document(kind: type[Read], file: Path) -> Read:
+    """A JSON document of ours. Raises `InputError` that names the file and the first thing wrong in it."""
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise InputError(f"{file}: not a valid {kind.__name__} document; {place}: {first['msg']}") from None
+
+
+def latest_run(root: Path = DEFAULT_ROOT) -> Path:
+    """The run folder that was begun last. Raises `InputError` where there is none."""
+    runs = sorted((folder for folder in root.glob("*") if (folder / RUN).is_file()), key=started)
+    if not runs:
+        raise InputError(f"no run in {root}; start one with: bench run")
+    return runs[-1]
+
+
+def started(folder: Path) -> float:
+    """When a run folder was made."""
+    return (folder / OPTIONS).stat().st_mtime if (folder / OPTIONS).exists() else folder.stat().st_mtime
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write `text` so that a reader, or a crash, sees the old content or the new, never a part."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        Path(temporary).replace(file)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def file_name(variant: str) -> str:
+    """A variant's name as a file name: one path component, nothing but plain characters."""
+    return re.sub(r"[^A-Za-z0-9+=._-]", "_", variant).lstrip(".") or "_"

@@ -1,0 +1,43 @@
+"""NVIDIA's management library, through the `nvidia-ml-py` package."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pynvml
+
+from bench.nouns.run import Device
+
+
+def devices() -> list[Device]:
+    """The NVIDIA devices of this machine; empty without a driver."""
+    try:
+        pynvml.nvmlInit()
+        driver = text(pynvml.nvmlSystemGetDriverVersion())
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return [
+            Device(
+                name=text(pynvml.nvmlDeviceGetName(handle)),
+                uuid=text(pynvml.nvmlDeviceGetUUID(handle)),
+                driver=driver,
+                memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+            )
+            for handle in handles
+        ]
+    except pynvml.NVMLError:
+        return []
+
+
+def visible_device() -> Any:
+    """The NVML handle of the device that torch calls cuda:0. Raises `pynvml.NVMLError`."""
+    pynvml.nvmlInit()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    if visible.isdecimal():
+        return pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+    return pynvml.nvmlDeviceGetHandleByUUID(visible)
+
+
+def text(value: str | bytes) -> str:
+    """NVML gives bytes in older versions."""
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,44 @@
+"""What the user asked for, as written; kept in the run folder so that `--resume` can ask for it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.nouns.run import Budget, Keep
+
+
+class Options(BaseModel):
+    """One field per option of `bench run`; None where the task or the budget decides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    variants: str | None = None
+    task: str | None = None
+    model: str | None = None
+    train: Path | None = None
+    test: Path | None = None
+    validation: Path | None = None
+    test_split: float | None = None
+    text_columns: tuple[str, ...] = ()
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    no_finetune: bool = False
+    epochs: float | None = None
+    dense_epochs: float | None = None
+    learning_rate: float | None = None
+    batch_size: int = 32
+    max_length: int | None = None
+    seed: int = 0
+    country: str = "IND"
+    limit: int | None = None
+    limit_test: int | None = None
+    device: str = "auto"
+    budget: Budget | None = None
+    keep: Keep = "all"
+    plugins: tuple[Path, ...] = ()
+    out: Path | None = None
+    cache: Path = Path(".bench/cache")
+    remeasure: bool = False
+    command: str = "bench run"

@@ -1,0 +1,162 @@
+"""From what was asked to what will be done: task, variants and numbers, checked before anything is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.errors import InputError, did_you_mean
+from bench.meters.carbon import carbon_of
+from bench.meters.nvml import devices
+from bench.nouns.run import Budget, Config
+from bench.nouns.task import Task
+from bench.options import Options
+from bench.tasks.demo import demo_task
+from bench.tasks.files import FileOptions, load_files
+from bench.tasks.split import limit
+from compressors.presets import expand
+from compressors.registry import add_plugins
+from compressors.variant import Variant
+
+TASKS = {"demo": "generated Marathi headlines, twelve topics, a small BERT trained from scratch; no network"}
+ACCURACY_MARGIN = 0.01
+SCRATCH_LEARNING_RATE, LEARNING_RATE = 1e-3, 3e-5
+SCRATCH_ROWS_SEEN = 16_000
+MAX_LENGTH = 128
+EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs, defaults filled in."""
+
+    task: Task
+    variants: tuple[Variant, ...]
+    config: Config
+    plugins: tuple[Path, ...]
+    cache: Path
+    remeasure: bool
+
+
+def make_plan(options: Options) -> Plan:
+    """The plan for `options`. Raises `InputError` for whatever cannot be used; writes nothing."""
+    check_numbers(options)
+    add_plugins(options.plugins)
+    device = choose_device(options.device)
+    own_files = options.train is not None or options.test is not None or options.model is not None
+    variants = expand(options.variants or ("fast" if own_files else "all"), device)
+    task = load_task(options, own_files)
+    if not task.train and any(variant.trains for variant in variants):
+        trained = next(variant.name for variant in variants if variant.trains)
+        raise InputError(
+            f"--variants: {trained} is trained, and there are no training rows; add --train FILE"
+        )
+    config = fill_in(options, task, variants, device)
+    plugins = tuple(plugin.resolve() for plugin in options.plugins)
+    return Plan(task, tuple(variants), config, plugins, options.cache.resolve(), options.remeasure)
+
+
+def check_numbers(options: Options) -> None:
+    """Raise `InputError` for a number no run can use."""
+    positive = {
+        "--epochs": options.epochs,
+        "--dense-epochs": options.dense_epochs,
+        "--lr": options.learning_rate,
+        "--batch-size": options.batch_size,
+        "--max-length": options.max_length,
+        "--limit": options.limit,
+        "--limit-test": options.limit_test,
+    }
+    for name, value in positive.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise InputError(f"{name} {value}: must be above 0")
+    if options.max_length is not None and options.max_length < 4:
+        raise InputError(f"--max-length {options.max_length}: must be at least 4, two tokens are special")
+
+
+def choose_device(asked: str) -> str:
+    """`cpu` or `cuda`. Raises `InputError` for CUDA on a machine without an NVIDIA driver."""
+    if asked not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--device {asked}: {did_you_mean(asked, ['auto', 'cpu', 'cuda'])}")
+    found = bool(devices())
+    if asked == "cuda" and not found:
+        raise InputError("--device cuda: no NVIDIA device or driver found; use --device cpu")
+    return "cuda" if found and asked != "cpu" else "cpu"
+
+
+def load_task(options: Options, own_files: bool) -> Task:
+    """The built-in task, or the user's own from files."""
+    if options.task is not None and options.task not in TASKS:
+        raise InputError(f"--task {options.task}: {did_you_mean(options.task, list(TASKS))}")
+    if not own_files:
+        task = demo_task(options.seed)
+        if options.limit:
+            train = limit(list(task.train), max(options.limit, len(task.labels)), options.seed)
+            task = replace(task, train=tuple(train))
+        if options.limit_test:
+            test = limit(list(task.test), max(options.limit_test, len(task.labels)), options.seed)
+            task = replace(task, test=tuple(test))
+        return task
+    if options.task is not None:
+        raise InputError(
+            f"--task {options.task} brings its own model and data; drop --model, --train and --test"
+        )
+    if options.train is None and options.test is None:
+        raise InputError("--model: its accuracy needs data; add --train FILE and --test FILE")
+    if options.no_finetune and options.model is None:
+        raise InputError("--no-finetune needs a fine-tuned checkpoint; add --model PATH_OR_ID")
+    if options.model is not None:
+        from compressors.artifact import check_checkpoint
+
+        check_checkpoint(options.model)
+    return load_files(
+        FileOptions(
+            train=options.train,
+            test=options.test,
+            validation=options.validation,
+            test_split=options.test_split,
+            text_columns=options.text_columns,
+            text_pair_column=options.text_pair_column,
+            label_column=options.label_column,
+            limit=options.limit,
+            limit_test=options.limit_test,
+            seed=options.seed,
+            model=options.model,
+            fine_tune=not options.no_finetune,
+        )
+    )
+
+
+def fill_in(options: Options, task: Task, variants: list[Variant], device: str) -> Config:
+    """Every number of the run, those not asked for by the rules of `docs/measuring.md`."""
+    budget = options.budget or ("quick" if task.demonstration else "standard")
+    epochs = options.epochs or EPOCHS[budget]
+    from_scratch = task.model is None
+    dense_epochs = options.dense_epochs or (scratch_epochs(len(task.train)) if from_scratch else epochs)
+    rate = options.learning_rate or (SCRATCH_LEARNING_RATE if from_scratch else LEARNING_RATE)
+    carbon = carbon_of(options.country)
+    return Config(
+        command=options.command,
+        variants=[variant.name for variant in variants],
+        device=device,
+        budget=budget,
+        seeds=[options.seed],
+        epochs=epochs,
+        dense_epochs=dense_epochs if task.fine_tune else 0.0,
+        learning_rate=rate,
+        dense_learning_rate=rate,
+        batch_size=options.batch_size,
+        max_length=options.max_length or (64 if task.demonstration else MAX_LENGTH),
+        country=options.country.upper(),
+        carbon_intensity=carbon.intensity,
+        carbon_source=carbon.source,
+        pue=carbon.pue,
+        accuracy_margin=ACCURACY_MARGIN,
+        keep=options.keep,
+    )
+
+
+def scratch_epochs(rows: int) -> float:
+    """Epochs after which a model without pretraining has seen enough rows, between 2 and 10."""
+    return min(10.0, max(2.0, math.ceil(2 * SCRATCH_ROWS_SEEN / rows) / 2))

@@ -1,0 +1,31 @@
+"""What several steps do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, set_seed
+
+from bench.nouns.task import Example
+from bench.steps.request import Request
+
+ARTIFACT = "artifact"
+
+
+def prepare_process(request: Request) -> None:
+    """Seed everything, and pin float32 arithmetic to float32 (no TF32) for training and timing alike."""
+    set_seed(request.seed)
+    torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
+
+def label_numbers(model: PreTrainedModel, labels: Sequence[str], rows: Sequence[Example]) -> list[int]:
+    """Each row's label as the model numbers its classes, which need not be the task's order."""
+    order = [int(model.config.label2id[label]) for label in labels]
+    return [order[row.label] for row in rows]
+
+
+def artifact_folder(folder: Path) -> Path:
+    """Where a step that makes an artifact puts it."""
+    return folder / ARTIFACT

@@ -1,0 +1,99 @@
+"""One variant made from dense: prepare, fine-tune at most once, finish, save."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from bench.encoding import encode
+from bench.meters.energy import energy_findings, open_energy_meter
+from bench.meters.findings import Findings
+from bench.nouns.measurement import measured
+from bench.steps.common import artifact_folder, label_numbers, prepare_process
+from bench.steps.request import Request
+from bench.steps.teacher import read_logits
+from bench.tasks.stored import read_task
+from bench.training import Progress, Schedule, fine_tune
+from compressors import artifact
+from compressors.contract import Context, Phase
+from compressors.shapes import encoder_weights
+from compressors.variant import Variant, parse_variant
+
+
+def make_variant(request: Request, folder: Path, progress: Progress) -> Findings:
+    """Save the variant's artifact below `folder`; its wall time, energy and pruned share come back."""
+    prepare_process(request)
+    task = read_task(request.task)
+    variant = parse_variant(request.variant)
+    assert request.dense is not None
+    dense, teacher = request.dense, request.teacher
+    meter = open_energy_meter(request.device)
+    meter.begin()
+    started = time.perf_counter()
+
+    def dense_model() -> PreTrainedModel:
+        return artifact.load_model(str(dense))
+
+    def dense_logits() -> torch.Tensor:
+        assert teacher is not None
+        return read_logits(teacher)
+
+    context = Context(
+        device=request.device,
+        seed=request.seed,
+        labels=task.labels,
+        tokenizer=artifact.load_tokenizer(str(dense)),
+        load_dense=dense_model,
+        dense_logits=dense_logits,
+        removed_share=variant.removed_share,
+    )
+    model, weights_before = prepare(variant, dense_model(), context)
+    findings = Findings()
+    if variant.trains:
+        schedule = Schedule(
+            request.epochs,
+            request.learning_rate,
+            request.batch_size,
+            request.seed,
+            request.device,
+            variant.autocast,
+        )
+        rows = encode(context.tokenizer, task.train, request.max_length)
+        numbers = label_numbers(model, task.labels, task.train)
+        findings.training = fine_tune(
+            model, rows, numbers, variant.parts, context, schedule, folder, progress
+        )
+    progress("saving", 0, 1)
+    for part in variant.parts:
+        model = part.finish(model, context)
+    artifact.save(model, context.tokenizer, variant, artifact_folder(folder))
+    wall_time_s = time.perf_counter() - started
+    findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")
+    findings.add(energy_findings("compress_energy", meter.end()))
+    findings.notes += context.notes
+    return findings.add(pruned_fraction(model, weights_before))
+
+
+def prepare(variant: Variant, model: PreTrainedModel, context: Context) -> tuple[PreTrainedModel, int | None]:
+    """The model to train, and its encoder weights once the architecture stands and before any mask."""
+    for part in variant.parts:
+        if part.phase == Phase.ARCHITECTURE:
+            model = part.prepare(model, context)
+    weights = encoder_weights(model)
+    for part in variant.parts:
+        if part.phase != Phase.ARCHITECTURE:
+            model = part.prepare(model, context)
+    return model, weights
+
+
+def pruned_fraction(model: PreTrainedModel, weights_before: int | None) -> Findings:
+    """Share of the encoder weights that left after the architecture stood."""
+    weights = encoder_weights(model)
+    if weights is None or weights_before is None:
+        reason = f"the encoder of a {model.config.model_type} model is not known"
+        return Findings(unavailable={"pruned_fraction": reason})
+    share = 1 - weights / weights_before
+    return Findings(metrics={"pruned_fraction": measured("pruned_fraction", share, "count")})

@@ -1,0 +1,74 @@
+"""The dense model: fine-tuned first, or as it came, saved in float32 as the artifact all else starts from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.encoding import encode
+from bench.errors import InputError
+from bench.meters.findings import Findings
+from bench.nouns.task import Task
+from bench.scratch import small_bert, train_tokenizer
+from bench.steps.common import artifact_folder, label_numbers, prepare_process
+from bench.steps.request import Request
+from bench.tasks.stored import read_task
+from bench.training import Progress, Schedule, fine_tune
+from compressors import artifact
+from compressors.contract import Context
+from compressors.variant import Variant
+
+
+def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
+    """Build or load the model, fine-tune it where asked, save it below `folder`."""
+    prepare_process(request)
+    task = read_task(request.task)
+    model, tokenizer = starting_point(task, request.max_length)
+    findings = Findings()
+    started = time.perf_counter()
+    if task.fine_tune:
+        context = Context(
+            device=request.device,
+            seed=request.seed,
+            labels=task.labels,
+            tokenizer=tokenizer,
+            load_dense=lambda: model,
+            dense_logits=no_logits,
+        )
+        schedule = Schedule(
+            request.epochs, request.learning_rate, request.batch_size, request.seed, request.device
+        )
+        rows = encode(tokenizer, task.train, request.max_length)
+        numbers = label_numbers(model, task.labels, task.train)
+        findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
+        wall_time_s = time.perf_counter() - started
+        findings.notes.append(f"fine-tuned for {request.epochs:g} epochs in {wall_time_s:.0f} s")
+    artifact.save(model, tokenizer, Variant(), artifact_folder(folder))
+    return findings
+
+
+def no_logits() -> torch.Tensor:
+    """The dense model has no teacher."""
+    raise AssertionError("dense is not distilled")
+
+
+def starting_point(task: Task, max_length: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and tokenizer before fine-tuning. Raises `InputError` where the checkpoint does not fit."""
+    if task.model is None:
+        tokenizer = train_tokenizer(task.train, max_length)
+        return small_bert(task.labels, len(tokenizer), max_length), tokenizer
+    tokenizer = artifact.load_tokenizer(task.model)
+    if task.fine_tune:
+        return artifact.load_classifier(task.model, task.labels), tokenizer
+    model = artifact.load_model(task.model)
+    names = {str(name) for name in model.config.id2label.values()}
+    unknown = sorted(set(task.labels) - names)
+    if unknown:
+        raise InputError(
+            f"--no-finetune: {task.model} has no class {unknown[0]!r}, its classes are {sorted(names)[:12]}; "
+            "fine-tune it, or name the classes in its config.json as the data does"
+        )
+    return model, tokenizer

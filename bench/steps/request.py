@@ -1,0 +1,36 @@
+"""What a step is told, as one JSON document, and what it gives back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.nouns.run import Budget
+
+StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
+
+
+class Request(BaseModel):
+    """Inputs of a step. Folders are absolute paths; epochs and rates are those of this step's training.
+
+    `dense` and `artifact` are folders of artifacts, `teacher` holds dense's logits on the training rows.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: StepKind
+    task: Path
+    variant: str
+    device: str
+    seed: int
+    epochs: float
+    learning_rate: float
+    batch_size: int
+    max_length: int
+    budget: Budget
+    plugins: list[Path]
+    dense: Path | None = None
+    teacher: Path | None = None
+    artifact: Path | None = None

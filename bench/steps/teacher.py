@@ -1,0 +1,46 @@
+"""Dense's logits on the training rows, computed once for all variants that are distilled from it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.meters.energy import energy_findings, open_energy_meter
+from bench.meters.findings import Findings
+from bench.meters.subject import load_subject
+from bench.nouns.measurement import measured
+from bench.steps.common import prepare_process
+from bench.steps.request import Request
+from bench.tasks.stored import read_task
+from bench.training import Progress
+
+LOGITS = "logits.safetensors"
+
+
+def make_teacher(request: Request, folder: Path, progress: Progress) -> Findings:
+    """Write the logits below `folder`; its cost is part of every distilled variant's."""
+    prepare_process(request)
+    task = read_task(request.task)
+    assert request.dense is not None
+    meter = open_energy_meter(request.device)
+    meter.begin()
+    started = time.perf_counter()
+    dense = load_subject("dense", request.dense, task.train, request.max_length, request.device)
+    feed = dense.batches(request.batch_size)
+    logits = []
+    for i, batch in enumerate(feed):
+        logits.append(dense(batch).float().cpu())
+        progress("teacher", i + 1, len(feed))
+    save_file({"logits": torch.cat(logits)}, folder / LOGITS)
+    wall_time_s = time.perf_counter() - started
+    findings = energy_findings("compress_energy", meter.end())
+    findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")
+    return findings
+
+
+def read_logits(folder: Path) -> torch.Tensor:
+    """What `make_teacher` wrote: float32, shape (training rows, classes), in dense's order of classes."""
+    return load_file(folder / LOGITS)["logits"]

@@ -1,0 +1,97 @@
+"""Worker processes: forked from a server that has imported torch once and run nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench import worker
+from bench.environment import worker_environment
+from bench.errors import BenchError, InputError, Refusal
+
+LOG_LINES = 5
+
+Listener = Callable[[str, int, int], None]
+
+
+class StepFailed(BenchError):
+    """A step that ended without findings; `reason` is one line."""
+
+
+class Workers:
+    """Runs steps one at a time, each in a process of its own."""
+
+    def __enter__(self) -> Workers:
+        os.environ.update(worker_environment())
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["bench.preload"])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing outlives a step, so there is nothing to stop."""
+
+    def run(self, folder: Path, listen: Listener) -> None:
+        """Run the step whose request lies in `folder`, passing its progress to `listen`.
+
+        Raises `InputError` and `Refusal` as the step did, `StepFailed` for whatever else ended it.
+        """
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=worker.main, args=(folder, sender), daemon=True)
+        process.start()
+        sender.close()
+        try:
+            message = self._last_message(receiver, listen)
+            process.join()
+        finally:
+            if process.is_alive():
+                process.kill()
+                process.join()
+            receiver.close()
+        self._conclude(message, process.exitcode, folder)
+
+    def _last_message(self, receiver: Any, listen: Listener) -> dict[str, Any]:
+        """Pass on progress until the step ends; the message that ended it, empty where it just died."""
+        while True:
+            try:
+                message: dict[str, Any] = json.loads(receiver.recv_bytes())
+            except EOFError:
+                return {}
+            if "stage" not in message:
+                return message
+            listen(message["stage"], message["done"], message["total"])
+
+    def _conclude(self, message: dict[str, Any], exit_code: int | None, folder: Path) -> None:
+        if "finished" in message:
+            return
+        if "input_error" in message:
+            raise InputError(message["input_error"])
+        if "refusal" in message:
+            raise Refusal(message["refusal"])
+        if "failure" in message:
+            raise StepFailed(message["failure"])
+        raise StepFailed(f"{died_of(exit_code)}; last log lines: {last_lines(folder / worker.LOG)}")
+
+
+def died_of(exit_code: int | None) -> str:
+    """A worker's end in words."""
+    if exit_code == -9:
+        return "the worker was killed (signal 9), most likely because memory ran out"
+    if exit_code is not None and exit_code < 0:
+        return f"the worker was killed by signal {-exit_code}"
+    return f"the worker ended with exit code {exit_code} and no result"
+
+
+def last_lines(log: Path) -> str:
+    """The end of a worker's log on one line."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return "none"
+    return " | ".join(line.strip() for line in lines if line.strip()) or "none"

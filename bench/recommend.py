@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.nouns.run import Result, Run
+from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict
 from bench.statistics import accuracy_kept
-from compressors.variant import DENSE
 
 SPLITS = ("validation", "test")
 

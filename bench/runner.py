@@ -14,14 +14,14 @@ from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import Carbon, carbon_findings
 from bench.meters.findings import Findings
-from bench.nouns.run import Result, Run
+from bench.nouns.run import DENSE, Result, Run
 from bench.plan import Plan
 from bench.recommend import judge_accuracy, recommend
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import fingerprint as task_fingerprint
 from bench.tasks.stored import summary, write_task
 from bench.workers import Workers
-from compressors.variant import DENSE, Variant
+from compressors.variant import Variant
 
 PREDICTIONS = "predictions.jsonl"
 COST = ("compress_wall_time", "compress_energy")

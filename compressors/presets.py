@@ -5,8 +5,9 @@ from __future__ import annotations
 import fnmatch
 
 from bench.errors import InputError, did_you_mean
+from bench.nouns.run import DENSE
 from compressors.registry import compressor_classes
-from compressors.variant import DENSE, Variant, check, parse_variant, split_variants
+from compressors.variant import Variant, check, parse_variant, split_variants
 
 PRUNINGS = ("", "bmp25", "bmp50", "bmp75")
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from bench.errors import InputError, did_you_mean
+from bench.nouns.run import DENSE
 from compressors.contract import Compressor, Phase
 from compressors.registry import compressor_classes
 
-DENSE = "dense"
 PART = re.compile(r"(?P<name>[a-z][a-z_]*)(?P<number>\d+(?:\.\d+)?)?(?::(?P<settings>.*))?", re.DOTALL)
 SPELLING_ORDER = (Phase.MASKS, Phase.ARCHITECTURE, Phase.PRECISION, Phase.RUNTIME)
 SETTING = re.compile(r"\s*[a-z_]+=")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from bench.nouns.measurement import METRICS, Better, Measurement
-from bench.nouns.run import Result, Run
+from bench.nouns.run import DENSE, Result, Run
 from reports import numbers
 from reports.numbers import Ladder
-from reports.sentence import DENSE, Line, Name, closing, interval_of, points, verdict_of
+from reports.sentence import Line, Name, closing, interval_of, points, verdict_of
 
 ABSENT = "–"
 INTERVAL = "±"

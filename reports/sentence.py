@@ -6,11 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.nouns.measurement import Measurement
-from bench.nouns.run import Result, Run
+from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict
 from reports.numbers import Interval, signed, spread
-
-DENSE = "dense"
 
 
 class Name(str):

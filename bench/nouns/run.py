@@ -11,6 +11,8 @@ from bench.nouns.measurement import Measurement
 from bench.nouns.task import TaskSummary
 from bench.nouns.verdict import AccuracyVerdict
 
+DENSE = "dense"
+
 RunStatus = Literal["running", "complete", "interrupted"]
 ResultStatus = Literal["ok", "failed", "skipped"]
 Keep = Literal["all", "best", "none"]

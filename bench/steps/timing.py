@@ -11,14 +11,13 @@ from bench.meters.quality import predict, quality
 from bench.meters.size import measure_size
 from bench.meters.speed import measure_speed, plain
 from bench.meters.subject import Subject, load_subject
-from bench.nouns.run import Scenario
+from bench.nouns.run import DENSE, Scenario
 from bench.protocol import PROTOCOLS
 from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
 from compressors.artifact import load_tokenizer
-from compressors.variant import DENSE
 
 PREDICTIONS = "predictions.jsonl"
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -35,6 +34,7 @@ INPUTS: dict[StepKind, tuple[str, ...]] = {
 class Step:
     """A step that is done: its folder, what it found, and whether an earlier run did it."""
 
+    kind: StepKind
     id: str
     folder: Path
     findings: Findings
@@ -84,40 +84,44 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def find(self, name: str) -> Step | None:
+    def find(self, kind: StepKind, name: str) -> Step | None:
         """The finished step of this id, or None."""
         folder = self.root / name
         try:
             findings = Findings.model_validate_json((folder / FINDINGS).read_text())
         except (OSError, ValueError):
             return None
-        return Step(name, folder, findings, cached=True)
+        return Step(kind, name, folder, findings, cached=True)
 
     def begin(self, name: str, request: Request) -> Path:
         """A fresh folder for a step to work in, its request written."""
-        folder = self.root / f"{name}.{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder = self.fresh_folder(name)
         (folder / REQUEST).write_text(request.model_dump_json(indent=2))
         return folder
 
-    def keep(self, name: str, folder: Path) -> Step:
+    def fresh_folder(self, name: str) -> Path:
+        """An empty folder of this process's own, to be renamed to `name` once it is complete."""
+        folder = self.root / f"{name}.{os.getpid()}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def keep(self, kind: StepKind, name: str, folder: Path) -> Step:
         """Take a step's folder into the cache under its id."""
         target = self.root / name
         shutil.rmtree(target, ignore_errors=True)
         folder.rename(target)
         findings = Findings.model_validate_json((target / FINDINGS).read_text())
-        return Step(name, target, findings, cached=False)
+        return Step(kind, name, target, findings, cached=False)
 
 
-def link_files(source: Path, target: Path, names: Iterable[str] | None = None) -> None:
+def link_files(source: Path, target: Path) -> None:
     """Put `source`'s files into `target` as hard links, or as copies on another file system."""
     target.mkdir(parents=True, exist_ok=True)
     for file in source.iterdir():
-        if file.is_file() and (names is None or file.name in names):
-            place = target / file.name
-            place.unlink(missing_ok=True)
-            try:
-                os.link(file, place)
-            except OSError:
-                shutil.copy2(file, place)
+        place = target / file.name
+        place.unlink(missing_ok=True)
+        try:
+            os.link(file, place)
+        except OSError:
+            shutil.copy2(file, place)

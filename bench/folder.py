@@ -77,6 +77,20 @@ class RunFolder:
         """Where a variant's artifact lies."""
         return self.path / "artifacts" / file_name(variant)
 
+    def add_predictions(self, variant: str, source: Path) -> Path:
+        """Put a variant's predictions into the folder; returns where."""
+        place = self.predictions(variant)
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, place)
+        return place
+
+    def add_log(self, name: str, source: Path) -> Path:
+        """Put the log of a step that failed into the folder; returns where."""
+        place = self.path / "logs" / f"{file_name(name)}.txt"
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, place)
+        return place
+
     def add_artifact(self, variant: str, source: Path) -> str:
         """Put an artifact into the folder; returns its path relative to it."""
         link_files(source, self.artifact(variant))

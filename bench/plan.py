@@ -10,7 +10,7 @@ from bench.errors import InputError, did_you_mean
 from bench.meters.carbon import carbon_of
 from bench.meters.nvml import devices
 from bench.nouns.run import Budget, Config
-from bench.nouns.task import Task
+from bench.nouns.task import Example, Task
 from bench.options import Options
 from bench.tasks.demo import demo_task
 from bench.tasks.files import FileOptions, load_files
@@ -92,11 +92,10 @@ def load_task(options: Options, own_files: bool) -> Task:
     if not own_files:
         task = demo_task(options.seed)
         if options.limit:
-            train = limit(list(task.train), max(options.limit, len(task.labels)), options.seed)
-            task = replace(task, train=tuple(train))
+            task = replace(task, train=limited(task, task.train, "--limit", options.limit, options.seed))
         if options.limit_test:
-            test = limit(list(task.test), max(options.limit_test, len(task.labels)), options.seed)
-            task = replace(task, test=tuple(test))
+            test = limited(task, task.test, "--limit-test", options.limit_test, options.seed)
+            task = replace(task, test=test)
         return task
     if options.task is not None:
         raise InputError(
@@ -126,6 +125,15 @@ def load_task(options: Options, own_files: bool) -> Task:
             fine_tune=not options.no_finetune,
         )
     )
+
+
+def limited(task: Task, rows: tuple[Example, ...], option: str, most: int, seed: int) -> tuple[Example, ...]:
+    """A stratified part of the rows. Raises `InputError` below one row a class."""
+    if most < len(task.labels):
+        raise InputError(
+            f"{option} {most}: the task has {len(task.labels)} classes; use at least one row each"
+        )
+    return limit(list(rows), most, seed)
 
 
 def fill_in(options: Options, task: Task, variants: list[Variant], device: str) -> Config:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 from bench.cache import Cache, Step, model_fingerprint, step_id
 from bench.display import Display
@@ -14,23 +13,24 @@ from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import Carbon, carbon_findings
 from bench.meters.findings import Findings
-from bench.nouns.run import DENSE, Result, Run
+from bench.nouns.run import DENSE, Result, ResultStatus, Run
 from bench.plan import Plan
 from bench.recommend import judge_accuracy, recommend
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import fingerprint as task_fingerprint
 from bench.tasks.stored import summary, write_task
-from bench.workers import Workers
+from bench.worker import LOG, PREDICTIONS
+from bench.workers import StepFailed, Workers
+from compressors.artifact import ARTIFACT
 from compressors.variant import Variant
 
-PREDICTIONS = "predictions.jsonl"
 COST = ("compress_wall_time", "compress_energy")
 
 
 def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | None = None) -> Run:
     """Do what the plan says; `run.json` is rewritten after every variant, so an end at any time loses one.
 
-    `earlier` is the same run, broken off: its `ok` results stay. Raises `InputError` where dense itself
+    `earlier` is the same run, broken off: its `ok` results stay. Raises `BenchError` where dense itself
     cannot be made. A `KeyboardInterrupt` passes through, the document left complete up to there.
     """
     run = Run(
@@ -45,7 +45,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     watch = MachineWatch()
     try:
         with Workers() as workers:
-            bench = Workbench(plan, folder, workers, display)
+            bench = Workbench(plan, folder, workers, display, run.environment.machine_key)
             for number, variant in enumerate(plan.variants, start=1):
                 display.begin(variant.name, number, len(plan.variants))
                 result = done.get(variant.name) or bench.result(variant)
@@ -60,136 +60,120 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         run.environment.warnings = watch.warnings()
         recommend(run)
         folder.write(run)
-    keep_artifacts(run, folder)
+    for result in run.results:
+        if plan.config.keep == "none" or (plan.config.keep == "best" and not result.recommended):
+            bench.drop_artifact(result)
     folder.write(run)
     return run
 
 
-def keep_artifacts(run: Run, folder: RunFolder) -> None:
-    """Remove from the run folder the artifacts that `--keep` does not name."""
-    for result in run.results:
-        kept = run.config.keep == "all" or (run.config.keep == "best" and result.recommended)
-        if not kept and result.artifact:
-            shutil.rmtree(folder.path / result.artifact)
-            result.artifact = None
-
-
 @dataclass
 class Workbench:
-    """Makes and measures variants of one plan, step by step, through the cache."""
+    """Makes and measures the variants of one plan, step by step, through the cache."""
 
     plan: Plan
     folder: RunFolder
     workers: Workers
     display: Display
+    machine_key: str
     cache: Cache = field(init=False)
-    _task: Path | None = None
-    _task_id: str = ""
+    _made_by: dict[str, Step] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.plan.cache)
-        self._task_id = (
-            f"task-{task_fingerprint(self.plan.task)}-{model_fingerprint(self.plan.task.model)[:16]}"
-        )
+        rows, model = task_fingerprint(self.plan.task), model_fingerprint(self.plan.task.model)
+        self._task_id = f"task-{rows}-{model[:16]}"
+        self._task = self.cache.root / self._task_id
+        if not self._task.exists():
+            fresh = self.cache.fresh_folder(self._task_id)
+            write_task(self.plan.task, fresh)
+            fresh.rename(self._task)
 
     def result(self, variant: Variant) -> Result:
-        """The variant's row, whatever came of it."""
+        """The variant's row, whatever came of it. Raises `BenchError` if the variant is dense itself."""
         seed = self.plan.config.seeds[0]
         try:
             return self._measured(variant, seed)
-        except Refusal as error:
-            return Result(variant=variant.name, seed=seed, status="skipped", reason=str(error))
         except BenchError as error:
             if variant.name == DENSE:
                 raise
-            return Result(variant=variant.name, seed=seed, status="failed", reason=str(error))
+            status: ResultStatus = "skipped" if isinstance(error, Refusal) else "failed"
+            return Result(variant=variant.name, seed=seed, status=status, reason=str(error))
+
+    def drop_artifact(self, result: Result) -> None:
+        """Remove the result's artifact from the run folder, and its making from the cache."""
+        if result.artifact:
+            shutil.rmtree(self.folder.path / result.artifact)
+            result.artifact = None
+        if result.variant in self._made_by:
+            shutil.rmtree(self._made_by[result.variant].folder)
 
     def _measured(self, variant: Variant, seed: int) -> Result:
         """Make the variant, measure it, and put everything that was found into its row."""
-        dense = self._dense(seed)
+        dense = self._step("dense", DENSE, seed)
         distilled = any(part.needs_teacher for part in variant.parts)
-        teacher = self._teacher(dense, seed) if distilled else None
-        made = self._made(variant, seed, dense, teacher)
-        parents = {"dense": dense.id, "artifact": made.id, "machine": fingerprint().machine_key}
-        places = {"dense": dense.folder / "artifact", "artifact": made.folder / "artifact"}
-        timing = self._step("timing", variant.name, seed, parents, places)
-        footprint = self._step("footprint", variant.name, seed, parents, places)
-        steps = [made, timing, footprint]
+        teacher = self._step("teacher", DENSE, seed, dense=dense) if distilled else None
+        made = dense
+        if variant.name != DENSE:
+            made = self._step("compress", variant.name, seed, dense=dense, teacher=teacher)
+        self._made_by[variant.name] = made
+        timing = self._step("timing", variant.name, seed, dense=dense, artifact=made)
+        footprint = self._step("footprint", variant.name, seed, artifact=made)
         findings = collect(variant, made, teacher, timing, footprint)
-        carbon = Carbon(
-            self.plan.config.carbon_intensity, self.plan.config.pue, self.plan.config.carbon_source
-        )
+        config = self.plan.config
+        carbon = Carbon(config.carbon_intensity, config.pue, config.carbon_source)
         findings.add(carbon_findings(findings.metrics, findings.unavailable, carbon))
-        predictions = self.folder.predictions(variant.name)
-        predictions.parent.mkdir(exist_ok=True)
-        shutil.copyfile(timing.folder / PREDICTIONS, predictions)
         result = Result(
             variant=variant.name,
             seed=seed,
             status="ok",
-            artifact=self.folder.add_artifact(variant.name, made.folder / "artifact"),
-            cached=[step.id.split("-")[0] for step in steps if step.cached],
+            artifact=self.folder.add_artifact(variant.name, made.folder / ARTIFACT),
+            cached=[step.kind for step in (made, timing, footprint) if step.cached],
             **dict(findings),
         )
+        predictions = self.folder.add_predictions(variant.name, timing.folder / PREDICTIONS)
         if variant.name != DENSE:
-            dense_rows = self.folder.predictions(DENSE)
-            result.accuracy_kept = judge_accuracy(dense_rows, predictions, self.plan.config.accuracy_margin)
+            dense_predictions = self.folder.predictions(DENSE)
+            result.accuracy_kept = judge_accuracy(dense_predictions, predictions, config.accuracy_margin)
         return result
 
-    def _dense(self, seed: int) -> Step:
-        return self._step("dense", DENSE, seed, {}, {})
-
-    def _teacher(self, dense: Step, seed: int) -> Step:
-        return self._step("teacher", DENSE, seed, {"dense": dense.id}, {"dense": dense.folder / "artifact"})
-
-    def _made(self, variant: Variant, seed: int, dense: Step, teacher: Step | None) -> Step:
-        if variant.name == DENSE:
-            return dense
-        parents, places = {"dense": dense.id}, {"dense": dense.folder / "artifact"}
-        if teacher:
-            parents["teacher"], places["teacher"] = teacher.id, teacher.folder
-        return self._step("compress", variant.name, seed, parents, places)
-
-    def _step(
-        self, kind: StepKind, variant: str, seed: int, parents: dict[str, str], places: dict[str, Path]
-    ) -> Step:
-        """The step from the cache, or done now."""
+    def _step(self, kind: StepKind, variant: str, seed: int, **parents: Step | None) -> Step:
+        """The step from the cache, or done now. `parents` are the steps whose folders it reads."""
         config = self.plan.config
-        is_dense = kind == "dense"
+        read = {name: step for name, step in parents.items() if step}
         request = Request(
             kind=kind,
-            task=self._task_folder(),
+            task=self._task,
             variant=variant,
             device=config.device,
             seed=seed,
-            epochs=config.dense_epochs if is_dense else config.epochs,
-            learning_rate=config.dense_learning_rate if is_dense else config.learning_rate,
+            epochs=config.dense_epochs if kind == "dense" else config.epochs,
+            learning_rate=config.dense_learning_rate if kind == "dense" else config.learning_rate,
             batch_size=config.batch_size,
             max_length=config.max_length,
             budget=config.budget,
             plugins=list(self.plan.plugins),
-            **places,
+            **{name: step.folder for name, step in read.items()},
         )
-        name = step_id(request, {"task": self._task_id, **parents})
         measuring = kind in ("timing", "footprint")
-        found = None if measuring and self.plan.remeasure else self.cache.find(name)
-        if found:
-            return found
-        work = self.cache.begin(name, request)
-        self.workers.run(work, self.display.stage)
-        return self.cache.keep(name, work)
+        ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
+        if measuring:
+            ids["machine"] = self.machine_key
+        name = step_id(request, ids)
+        found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)
+        return found or self._do(kind, name, request)
 
-    def _task_folder(self) -> Path:
-        """The task's rows on disk, written once."""
-        if self._task is None:
-            self._task = self.cache.root / self._task_id
-            if not (self._task / "task.json").exists():
-                fresh = self.cache.root / f"{self._task_id}.new"
-                shutil.rmtree(fresh, ignore_errors=True)
-                fresh.mkdir(parents=True)
-                write_task(self.plan.task, fresh)
-                fresh.rename(self._task)
-        return self._task
+    def _do(self, kind: StepKind, name: str, request: Request) -> Step:
+        """Run the step in a worker; a failed one leaves its log in the run folder, nothing in the cache."""
+        work = self.cache.begin(name, request)
+        try:
+            self.workers.run(work, self.display.stage)
+            return self.cache.keep(kind, name, work)
+        except StepFailed as error:
+            log = self.folder.add_log(f"{request.variant}-{kind}", work / LOG)
+            raise StepFailed(f"{kind}: {error} (log: {log})") from None
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def collect(variant: Variant, made: Step, teacher: Step | None, *measured: Step) -> Findings:

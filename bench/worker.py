@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.errors import InputError, Refusal
 from bench.steps.request import Request
 
-REQUEST, FINDINGS, LOG = "request.json", "findings.json", "log.txt"
+REQUEST, FINDINGS, LOG, PREDICTIONS = "request.json", "findings.json", "log.txt", "predictions.jsonl"
 
 
 def main(folder: Path, channel: Connection) -> None:

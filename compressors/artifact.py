@@ -13,6 +13,7 @@ from compressors.variant import Variant, parse_variant
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+ARTIFACT = "artifact"
 VARIANT_FILE = "variant.json"
 
 

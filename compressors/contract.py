@@ -52,8 +52,8 @@ class Compressor:
 
     `number` names the field that digits after the name set, in percent (`bmp25`); `argument` the field
     that a bare value after the colon sets (`load:PATH`). `trains` asks for fine-tuning, `needs_teacher`
-    for `Context.dense_logits`, `replaces_cross_entropy` says that `loss` is all there is. One instance serves one variant, so a technique
-    may keep its state on itself between moments.
+    for `Context.dense_logits`; `replaces_cross_entropy` says that `loss` is all there is. One instance
+    serves one variant, so a technique may keep its state on itself between moments.
     """
 
     name: ClassVar[str]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, set_seed
 
 from bench.nouns.task import Example
 from bench.steps.request import Request
-
-ARTIFACT = "artifact"
 
 
 def prepare_process(request: Request) -> None:
@@ -24,8 +21,3 @@ def label_numbers(model: PreTrainedModel, labels: Sequence[str], rows: Sequence[
     """Each row's label as the model numbers its classes, which need not be the task's order."""
     order = [int(model.config.label2id[label]) for label in labels]
     return [order[row.label] for row in rows]
-
-
-def artifact_folder(folder: Path) -> Path:
-    """Where a step that makes an artifact puts it."""
-    return folder / ARTIFACT

@@ -12,7 +12,7 @@ from bench.encoding import encode
 from bench.meters.energy import energy_findings, open_energy_meter
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
-from bench.steps.common import artifact_folder, label_numbers, prepare_process
+from bench.steps.common import label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.steps.teacher import read_logits
 from bench.tasks.stored import read_task
@@ -29,7 +29,7 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
     task = read_task(request.task)
     variant = parse_variant(request.variant)
     assert request.dense is not None
-    dense, teacher = request.dense, request.teacher
+    dense, teacher = request.dense / artifact.ARTIFACT, request.teacher
     meter = open_energy_meter(request.device)
     meter.begin()
     started = time.perf_counter()
@@ -69,7 +69,7 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
     progress("saving", 0, 1)
     for part in variant.parts:
         model = part.finish(model, context)
-    artifact.save(model, context.tokenizer, variant, artifact_folder(folder))
+    artifact.save(model, context.tokenizer, variant, folder / artifact.ARTIFACT)
     wall_time_s = time.perf_counter() - started
     findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")
     findings.add(energy_findings("compress_energy", meter.end()))

@@ -13,7 +13,7 @@ from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
-from bench.steps.common import artifact_folder, label_numbers, prepare_process
+from bench.steps.common import label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
@@ -46,7 +46,7 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
         wall_time_s = time.perf_counter() - started
         findings.notes.append(f"fine-tuned for {request.epochs:g} epochs in {wall_time_s:.0f} s")
-    artifact.save(model, tokenizer, Variant(), artifact_folder(folder))
+    artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
     return findings
 
 

@@ -15,6 +15,7 @@ from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
+from compressors.artifact import ARTIFACT
 
 
 def measure_footprint(request: Request, folder: Path, progress: Progress) -> Findings:
@@ -24,7 +25,9 @@ def measure_footprint(request: Request, folder: Path, progress: Progress) -> Fin
     assert request.artifact is not None
     progress("memory", 0, 2)
     window = MemoryWindow(request.device)
-    subject = load_subject(request.variant, request.artifact, task.test, request.max_length, request.device)
+    subject = load_subject(
+        request.variant, request.artifact / ARTIFACT, task.test, request.max_length, request.device
+    )
     feed = subject.batches(request.batch_size)
     widest = sorted(feed, key=lambda batch: -batch["input_ids"].numel())[:10]
     for batch in widest:

@@ -15,7 +15,7 @@ StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
 class Request(BaseModel):
     """Inputs of a step. Folders are absolute paths; epochs and rates are those of this step's training.
 
-    `dense` and `artifact` are folders of artifacts, `teacher` holds dense's logits on the training rows.
+    `dense`, `teacher` and `artifact` are folders of the steps whose outcome this one reads.
     """
 
     model_config = ConfigDict(extra="forbid")

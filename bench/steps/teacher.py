@@ -16,6 +16,7 @@ from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
+from compressors.artifact import ARTIFACT
 
 LOGITS = "logits.safetensors"
 
@@ -28,7 +29,7 @@ def make_teacher(request: Request, folder: Path, progress: Progress) -> Findings
     meter = open_energy_meter(request.device)
     meter.begin()
     started = time.perf_counter()
-    dense = load_subject("dense", request.dense, task.train, request.max_length, request.device)
+    dense = load_subject("dense", request.dense / ARTIFACT, task.train, request.max_length, request.device)
     feed = dense.batches(request.batch_size)
     logits = []
     for i, batch in enumerate(feed):

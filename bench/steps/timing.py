@@ -17,9 +17,8 @@ from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
-from compressors.artifact import load_tokenizer
-
-PREDICTIONS = "predictions.jsonl"
+from bench.worker import PREDICTIONS
+from compressors.artifact import ARTIFACT, load_tokenizer
 
 
 def measure_timing(request: Request, folder: Path, progress: Progress) -> Findings:
@@ -34,8 +33,8 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
         return load_subject(name, artifact, task.test, request.max_length, request.device)
 
     progress("loading", 0, 3)
-    dense = load(DENSE, request.dense)
-    variant = dense if request.variant == DENSE else load(request.variant, request.artifact)
+    dense = load(DENSE, request.dense / ARTIFACT)
+    variant = dense if request.variant == DENSE else load(request.variant, request.artifact / ARTIFACT)
     findings = measure_size(dense, variant)
     progress("timing", 1, 3)
     anchors = [] if variant is dense else [dense, *same_precision(dense, variant)]
@@ -45,7 +44,9 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     labels = [task.labels[row.label] for row in task.test]
     test, wall_time_s = predict(variant, variant.rows, labels, "test", request.batch_size)
     findings.add(quality(test, task.labels, wall_time_s))
-    validation_rows = encode(load_tokenizer(str(request.artifact)), task.validation, request.max_length)
+    validation_rows = encode(
+        load_tokenizer(str(request.artifact / ARTIFACT)), task.validation, request.max_length
+    )
     validation_labels = [task.labels[row.label] for row in task.validation]
     validation, _ = predict(variant, validation_rows, validation_labels, "validation", request.batch_size)
     with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:

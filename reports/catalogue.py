@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console, RenderableType
+
+from reports.terminal import literal, show, two_columns
 
 
 def render(
@@ -18,35 +18,36 @@ def render(
     console: Console,
 ) -> None:
     """Print presets with their variants, compressors with settings and defaults, and tasks."""
-    rows = [(name, f"{summary}\n{', '.join(variants)}") for name, (summary, variants) in presets.items()]
-    console.print(two_columns("Presets", rows))
-    console.print(two_columns("Compressors", [(kind.name, describe(kind)) for kind in compressors]))
-    console.print(two_columns("Tasks", list(tasks.items())))
+    preset_lines = {name: (summary, ", ".join(names)) for name, (summary, names) in presets.items()}
+    parts = [
+        *_section("Presets", preset_lines),
+        "",
+        *_section("Compressors", {kind.name: tuple(_describe(kind)) for kind in compressors}),
+        "",
+        *_section("Tasks", {name: (description,) for name, description in tasks.items()}),
+    ]
+    show(console, parts)
 
 
-def describe(kind: Any) -> str:
-    """A compressor's summary and its settings."""
-    settings = [f"{field.name}={shown(field.default)}" for field in dataclasses.fields(kind)]
-    lines = [kind.summary]
+def _section(title: str, lines: Mapping[str, tuple[str, ...]]) -> Iterator[RenderableType]:
+    yield literal(title, "bold")
+    yield two_columns(lines.items(), "bold")
+
+
+def _describe(kind: Any) -> Iterator[str]:
+    """A compressor's summary, its settings with their defaults, and its short spellings."""
+    yield kind.summary
+    settings = ", ".join(f"{field.name}={_default(field.default)}" for field in dataclasses.fields(kind))
     if settings:
-        lines.append(", ".join(settings))
+        yield settings
     if kind.number:
-        lines.append(f"{kind.name}25 is short for {kind.name}:{kind.number}=0.25")
-    return "\n".join(lines)
+        yield f"{kind.name}25 is short for {kind.name}:{kind.number}=0.25"
+    if kind.argument:
+        yield f"{kind.name}:VALUE is short for {kind.name}:{kind.argument}=VALUE"
 
 
-def shown(value: object) -> str:
+def _default(value: object) -> str:
     """A default as the user would write it."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if value != "" else "(none)"
-
-
-def two_columns(title: str, rows: list[tuple[str, str]]) -> Table:
-    """A table of names and texts."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 1, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(escape(name), escape(text))
-    return table

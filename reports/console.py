@@ -1,4 +1,4 @@
-"""The run on a terminal, or in a pipe: small tables that fit the console, nothing cut off."""
+"""The run's essentials on a terminal, or in a pipe: small tables that fit the console, nothing cut off."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import replace
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.nouns.run import Run
-from reports.content import Section, Table, plain, report
+from reports.content import Report, Table, essentials, plain, report
 from reports.sentence import Line, Name
+from reports.terminal import GAP, literal, show, two_columns
 
-GAP = 2
+MORE = "More in report.md of the run folder: scenarios, reasons, notes on variants"
 HEADER_WIDTH = 9
 LABEL_WIDTH = 15
 STYLES = {"kept": "green", "lost": "red", "inconclusive": "yellow", "underpowered": "yellow"}
@@ -25,43 +26,27 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def render(run: Run, console: Console) -> None:
-    """Print `run`; tables are split by columns, and long words folded, to fit the console's width."""
-    content = report(run)
-    console.print(_text((content.title,), "bold"))
-    console.print(_facts(content.facts))
+    """Print the essentials of `run`; tables are split, and long words folded, to fit the width."""
+    show(console, _parts(essentials(report(run)), console.width))
+
+
+def _parts(content: Report, width: int) -> Iterator[RenderableType]:
+    yield _text((content.title,), "bold")
+    yield two_columns(((fact.name, [fact.text]) for fact in content.facts), "dim")
     for table in content.tables:
-        console.print()
-        _print_table(table, console)
+        for part in _fitting(table, width):
+            yield from ("", _text((part.title,), "bold"), _grid(part))
+        yield from (_text(note, "dim") for note in table.notes)
     for section in content.sections:
-        console.print()
-        _print_section(section, console)
-    console.print()
-    console.print(_text(content.closing, "bold"))
+        yield from ("", _text((section.title,), "bold"))
+        yield from map(_item, section.lines)
+    yield from ("", _text((MORE,), "dim"), "", _text(content.closing, "bold"))
 
 
-def _facts(facts: tuple[tuple[str, str], ...]) -> RichTable:
-    grid = RichTable.grid(padding=(0, GAP, 0, 0))
-    for name, value in facts:
-        grid.add_row(_text((name,), "dim"), _text((value,)))
+def _item(line: Line) -> RichTable:
+    grid = RichTable.grid()
+    grid.add_row("- ", _text(line))
     return grid
-
-
-def _print_table(table: Table, console: Console) -> None:
-    for number, part in enumerate(_fitting(table, console.width)):
-        if number:
-            console.print()
-        console.print(_text((part.title,), "bold"))
-        console.print(_grid(part))
-    for note in table.notes:
-        console.print(_text(note, "dim"))
-
-
-def _print_section(section: Section, console: Console) -> None:
-    console.print(_text((section.title,), "bold"))
-    for line in section.lines:
-        grid = RichTable.grid()
-        grid.add_row("- ", _text(line))
-        console.print(grid)
 
 
 def _fitting(table: Table, width: int) -> Iterator[Table]:
@@ -78,12 +63,8 @@ def _fitting(table: Table, width: int) -> Iterator[Table]:
 
 
 def _columns(table: Table, start: int, stop: int) -> Table:
-    return replace(
-        table,
-        title=f"{table.title}, continued" if start else table.title,
-        headers=table.headers[start:stop],
-        rows=tuple(replace(row, cells=row.cells[start:stop]) for row in table.rows),
-    )
+    title = f"{table.title}, continued" if start else table.title
+    return replace(table.columns(range(start, stop)), title=title)
 
 
 def _label_width(table: Table) -> int:
@@ -109,26 +90,27 @@ def _header_lines(table: Table, index: int) -> list[str]:
 
 def _grid(table: Table) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    grid.add_column("Variant", max_width=_label_width(table), overflow="fold")
+    width = _label_width(table)
+    grid.add_column("Variant", max_width=width, overflow="fold")
     for index, header in enumerate(table.headers):
         text = Text("\n".join(_header_lines(table, index)))
         grid.add_column(text, justify="right" if header.numeric else "left", overflow="fold")
     for row in table.rows:
-        cells = (_text((cell,), STYLES.get(cell, "")) for cell in row.cells)
-        grid.add_row(_folded(plain(row.label)), *cells, style="bold" if row.best else "")
+        cells = (literal(cell, STYLES.get(cell, "")) for cell in row.cells)
+        label = _folded(plain(row.label), width)
+        grid.add_row(label + "\n  best" if row.best else label, *cells, style="bold" if row.best else "")
     return grid
 
 
-def _folded(label: str) -> Text:
+def _folded(label: str, width: int) -> Text:
     """A long name broken where its spec can be read on: after `+`, `,` and spaces."""
     lines = [""]
     for piece in re.split(r"(?<=[+, ])(?!\d+\))", label):
-        fits = cell_len((lines[-1] + piece).rstrip()) <= LABEL_WIDTH
+        fits = cell_len((lines[-1] + piece).rstrip()) <= width
         lines = [*lines[:-1], lines[-1] + piece] if fits else [*lines, piece]
     return Text("\n".join(line.rstrip() for line in lines if line), overflow="fold")
 
 
 def _text(line: Line, style: str = "") -> Text:
-    """Text that rich takes literally, with variants' names in quotes."""
-    joined = "".join(f"`{part}`" if isinstance(part, Name) else part for part in line)
-    return Text(plain(joined), style=style, overflow="fold")
+    """The line with variants' names in quotes."""
+    return literal("".join(f"`{part}`" if isinstance(part, Name) else part for part in line), style)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bench.nouns.measurement import METRICS, Better, Measurement
 from bench.nouns.run import DENSE, Result, Run
 from reports import numbers
-from reports.numbers import Ladder
+from reports.numbers import Ladder, counted
 from reports.sentence import Line, Name, closing, interval_of, points, verdict_of
 
 ABSENT = "–"
@@ -21,15 +21,25 @@ CACHED = "(c)"
 BEST = "★"
 
 LEGEND = {
-    INTERVAL: "± and [low, high] are 95 % intervals",
+    INTERVAL: "± reaches to the further end of the 95 % interval, rounded up",
     ESTIMATED: "~ estimated: a modelled value, not a measured one; no verdict rests on it",
     UNCONVERGED: "* not converged: the interval was still too wide when measuring stopped",
     CACHED: "(c) taken over from an earlier run; its costs are the original ones",
     BEST: "★ best: recommended; chosen on validation data, judged on the test rows",
 }
-POINTS = "Δ points: accuracy less that of dense on the same rows, in percentage points"
-BOUNDS = "(low to high) are one-sided 95 % bounds of the difference"
+POINTS = "Δ pts: accuracy less that of dense on the same rows, in percentage points"
+BOUNDS = "± of Δ pts reaches to the further one-sided 95 % bound, rounded up"
 DEMONSTRATION = "a small built-in task that shows the product; its figures say nothing about your model"
+SOFTWARE = ("bench", "python", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line about the run as a whole. A `detail`, here and below, is left out of `essentials`."""
+
+    name: str
+    text: str
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Header:
 
     text: str
     numeric: bool = True
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,15 @@ class Table:
     headers: tuple[Header, ...]
     rows: tuple[Row, ...]
     notes: tuple[Line, ...] = ()
+    detail: bool = False
+
+    def columns(self, indices: Sequence[int]) -> Table:
+        """The same table with these columns only."""
+        return replace(
+            self,
+            headers=tuple(self.headers[index] for index in indices),
+            rows=tuple(replace(row, cells=tuple(row.cells[index] for index in indices)) for row in self.rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,7 @@ class Section:
 
     title: str
     lines: tuple[Line, ...]
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +94,7 @@ class Report:
     """Everything a renderer shows, in the order in which it shows it."""
 
     title: str
-    facts: tuple[tuple[str, str], ...]
+    facts: tuple[Fact, ...]
     tables: tuple[Table, ...]
     sections: tuple[Section, ...]
     closing: Line
@@ -178,6 +199,21 @@ def report(run: Run) -> Report:
     )
 
 
+def essentials(full: Report) -> Report:
+    """`full` without its details: what is worth reading on a terminal."""
+    tables = (
+        table.columns([index for index, header in enumerate(table.headers) if not header.detail])
+        for table in full.tables
+        if not table.detail
+    )
+    return replace(
+        full,
+        facts=tuple(fact for fact in full.facts if not fact.detail),
+        tables=tuple(table for table in tables if table.headers),
+        sections=tuple(section for section in full.sections if not section.detail),
+    )
+
+
 def plain(text: str) -> str:
     """`text` on one line and without control characters, so that nothing in it acts on a terminal."""
     shown = (" " if unicodedata.category(mark) in {"Cc", "Cs"} else mark for mark in text)
@@ -196,7 +232,6 @@ def label(run: Run, result: Result) -> str:
         (result.variant, True),
         (f"(seed {result.seed})", _seeded(run)),
         (CACHED, bool(result.cached)),
-        ("best", result.recommended),
         (result.status, result.status != "ok"),
     )
     return " ".join(text for text, applies in marks if applies)
@@ -221,7 +256,12 @@ def written(measurement: Measurement, shown: Shown) -> str:
 
 
 def _unconverged(result: Result, name: str) -> bool:
-    """Whether the scenario a paired metric came from (every one, where none is named) did not converge."""
+    """Whether the scenario a paired metric came from (every one, where none is named) did not converge.
+
+    The speedup of dense over itself is exact: there is nothing to converge.
+    """
+    if result.variant == DENSE and name.startswith("speedup"):
+        return False
     value = result.metrics[name].value
     own = [s for s in result.scenarios.values() if name in s.metrics and s.metrics[name].value == value]
     return any(scenario.converged is False for scenario in own or result.scenarios.values())
@@ -252,9 +292,8 @@ def _judged_on(split: str) -> Callable[[Result], str]:
         verdict = result.accuracy_kept.get(split)
         if verdict is None:
             return ABSENT
-        low, high = 100 * verdict.low, 100 * verdict.high
-        low_text, high_text = numbers.bounds(100 * verdict.difference, (low, high))
-        return f"{points(verdict)} ({low_text} to {high_text})"
+        sign = "+" if verdict.difference > 0 else ""
+        return sign + numbers.spread(100 * verdict.difference, (100 * verdict.low, 100 * verdict.high))
 
     return cell
 
@@ -265,10 +304,10 @@ def _rows_needed(result: Result) -> str:
 
 
 COLUMNS = {name: _metric_column(name, metric.unit, metric.better) for name, metric in METRICS.items()} | {
-    "points": Column(Header("Δ points ↑"), _points),
+    "points": Column(Header("Δ pts ↑"), _points),
     "verdict": Column(Header("Accuracy kept?", numeric=False), _word),
-    "judged_validation": Column(Header("Validation Δ points ↑"), _judged_on("validation")),
-    "judged_test": Column(Header("Test Δ points ↑"), _judged_on("test")),
+    "judged_validation": Column(Header("Validation Δ pts ↑"), _judged_on("validation")),
+    "judged_test": Column(Header("Test Δ pts ↑", detail=True), _judged_on("test")),
     "rows_needed": Column(Header("Rows needed to tell"), _rows_needed),
 }
 
@@ -332,7 +371,7 @@ def _with_legend(tables: list[Table]) -> tuple[Table, ...]:
 def _marks(table: Table) -> set[str]:
     cells = [cell for row in table.rows for cell in row.cells]
     used = {
-        INTERVAL: any(" ± " in cell or " [" in cell for cell in cells),
+        INTERVAL: any(" ± " in cell for cell in cells),
         ESTIMATED: any(cell.startswith(ESTIMATED) for cell in cells),
         UNCONVERGED: any(cell.endswith(UNCONVERGED) for cell in cells),
         CACHED: any(row.cached for row in table.rows),
@@ -355,15 +394,17 @@ def _scenario_tables(run: Run, results: list[Result]) -> Iterable[Table]:
             if (scenario := result.scenarios.get(name))
             and (scenario.batch_size, scenario.padding) == (batch_size, padding)
         ]
-        title = _title(f"Scenario {name}, batch size {batch_size}, padding {padding}", run)
+        size = "" if str(batch_size) in name.split() else f", batch size {batch_size}"
+        padded = "no padding" if padding == "none" else f"padded to the {padding}"
+        title = _title(f"Scenario {name}{size}: {padded}", run)
         metrics = dict.fromkeys(metric for member in members for metric in member.metrics)
         columns = [_rounds_column(name), _converged_column(name)]
         columns += [_other_column(members, metric) for metric in metrics]
-        yield _table(run, title, members, columns)
+        yield replace(_table(run, title, members, columns), detail=True)
 
 
 def _rounds_column(scenario: str) -> Column:
-    return Column(Header("Rounds"), lambda result: str(result.scenarios[scenario].rounds))
+    return Column(Header("Rounds"), lambda result: str(result.scenarios[scenario].rounds or ABSENT))
 
 
 def _converged_column(scenario: str) -> Column:
@@ -373,52 +414,64 @@ def _converged_column(scenario: str) -> Column:
     )
 
 
-def _facts(run: Run) -> tuple[tuple[str, str], ...]:
+def _facts(run: Run) -> tuple[Fact, ...]:
     task, config, environment = run.task, run.config, run.environment
-    devices = ", ".join(device.name for device in environment.devices)
-    facts = {
-        "Status": "" if run.status == "complete" else f"{run.status}: not every variant is here",
-        "Demonstration": DEMONSTRATION if task.demonstration else "",
-        "Rows": ", ".join(f"{count:,} {split}" for split, count in task.rows.items())
-        + f"; {len(task.labels)} labels",
-        "Dropped": ", ".join(f"{count:,} {why}" for why, count in task.dropped.items()),
-        "Model": task.model or "trained from the task's own rows",
-        "Device": f"{config.device} ({devices})" if devices else config.device,
-        "CPU": _cpu(run),
-        "Software": ", ".join(f"{name} {version}" for name, version in environment.versions.items()),
-        "Budget": config.budget,
-        "Seeds": ", ".join(str(seed) for seed in config.seeds),
-        "Training": _training(run),
-        "Run": f"{run.id}, started {run.started_at:%Y-%m-%d %H:%M %Z}".rstrip(),
-        "Command": config.command,
-    }
-    return tuple((name, text) for name, text in facts.items() if text)
+    accelerators = [] if config.device == "cpu" else [device.name for device in environment.devices]
+    threads = counted(environment.threads, "thread")
+    rows = ", ".join(f"{count:,} {split}" for split, count in task.rows.items())
+    seeds = ", ".join(str(seed) for seed in config.seeds)
+    software, libraries = _versions(environment.versions)
+    facts = (
+        Fact("Status", "" if run.status == "complete" else f"{run.status}: not every variant is here"),
+        Fact("Demonstration", DEMONSTRATION if task.demonstration else ""),
+        Fact("Rows", f"{rows}; {len(task.labels)} labels"),
+        Fact("Dropped", ", ".join(f"{count:,} {why}" for why, count in task.dropped.items())),
+        Fact("Model", task.model or "trained from the task's own rows"),
+        Fact("Device", ", ".join((config.device, *accelerators, environment.cpu_model, threads))),
+        Fact("Machine", _machine(run), detail=True),
+        Fact("Software", software),
+        Fact("Libraries", libraries, detail=True),
+        Fact("Budget", f"{config.budget}, {'seeds' if len(config.seeds) > 1 else 'seed'} {seeds}"),
+        Fact("Training", _training(run)),
+        Fact("Run", f"{run.id}, started {run.started_at:%Y-%m-%d %H:%M %Z}".rstrip()),
+        Fact("Command", config.command),
+    )
+    return tuple(fact for fact in facts if fact.text)
 
 
-def _cpu(run: Run) -> str:
+def _versions(versions: dict[str, str]) -> tuple[str, str]:
+    """What a figure depends on most, and the rest."""
+    main = [f"{name} {version}" for name, version in versions.items() if name in SOFTWARE]
+    rest = [f"{name} {version}" for name, version in versions.items() if name not in SOFTWARE]
+    return ", ".join(main), ", ".join(rest)
+
+
+def _machine(run: Run) -> str:
     environment = run.environment
     virtual = ", virtualised" if environment.virtualised else ""
+    memory = numbers.quantity(environment.memory, numbers.BYTES)
     return (
-        f"{environment.cpu_model}, {environment.cpu_cores} cores{virtual}, "
-        f"{environment.threads} threads used, fp32 precision {environment.fp32_precision}"
+        f"{counted(environment.cpu_cores, 'core')}{virtual}, {memory} of memory, {environment.platform}, "
+        f"fp32 precision {environment.fp32_precision}"
     )
 
 
 def _training(run: Run) -> str:
     config = run.config
-    dense = f"{config.dense_epochs:g} epochs" if config.dense_epochs else "used as it came"
+    dense = counted(config.dense_epochs, "epoch") if config.dense_epochs else "used as it came"
     return (
-        f"variants {config.epochs:g} epochs at {config.learning_rate:g}, dense {dense}; "
+        f"variants {counted(config.epochs, 'epoch')} at {config.learning_rate:g}, dense {dense}; "
         f"batch size {config.batch_size}, at most {config.max_length} tokens"
     )
 
 
 def _sections(run: Run, results: list[Result]) -> Iterable[Section]:
     yield Section("Failed or skipped", tuple(_left_out(run, results)))
-    yield Section("Accuracy not shown to be kept", tuple(_accuracy_reasons(run, results)))
-    yield Section("Stopped before converging", tuple(_stopped(run, results)))
+    yield Section("Accuracy not shown to be kept", tuple(_accuracy_reasons(run, results)), detail=True)
+    yield Section("Stopped before converging", tuple(_stopped(run, results)), detail=True)
     yield Section("Not available", tuple(_unavailable(run, results)))
-    yield Section("Notes", tuple((note,) for note in run.task.notes) + tuple(_own_notes(run, results)))
+    yield Section("Notes", tuple((note,) for note in run.task.notes))
+    yield Section("Notes on single variants", tuple(_own_notes(run, results)), detail=True)
     yield Section("Warnings", tuple((warning,) for warning in run.environment.warnings))
 
 

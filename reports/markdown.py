@@ -19,7 +19,7 @@ def render(run: Run) -> str:
     """`run` as one Markdown document; nothing in it that came from the user acts as markup."""
     content = report(run)
     lines = [f"# {_escape(content.title)}", ""]
-    lines += [f"- **{name}:** {_escape(value)}" for name, value in content.facts]
+    lines += [f"- **{fact.name}:** {_escape(fact.text)}" for fact in content.facts]
     for table in content.tables:
         lines += _table(table)
     for section in content.sections:
@@ -32,7 +32,8 @@ def _table(table: Table) -> Iterator[str]:
     yield _row(["Variant", *(_escape(header.text) for header in table.headers)])
     yield _row([":--", *("--:" if header.numeric else ":--" for header in table.headers)])
     for row in table.rows:
-        cells = [_escape(cell) for cell in (row.label, *row.cells)]
+        label = f"{row.label} best" if row.best else row.label
+        cells = [_escape(cell) for cell in (label, *row.cells)]
         yield _row([f"**{cell}**" for cell in cells] if row.best else cells)
     if table.notes:
         yield ""

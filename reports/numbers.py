@@ -1,11 +1,13 @@
-"""How every number is written: three significant digits, or the digits its interval supports."""
+"""How every number is written: three significant digits, or `value ± reach` where it has an interval."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 
 MINUS = "\N{MINUS SIGN}"
 MOST_DECIMALS = 6
+NOISE = 1e-6
 Interval = tuple[float, float]
 
 
@@ -39,41 +41,34 @@ SECONDS = (*si("s", "nµm "), Step(60.0, "min"), Step(3600.0, "h"))
 
 
 def quantity(value: float, ladder: Ladder, interval: Interval | None = None) -> str:
-    """`value` (in the base unit) as `12.3 ms`, with an interval as `12.3 ± 0.4 ms` or `12.3 [11.9, 14.0] ms`.
-
-    ± is written only where the interval is nearly symmetric about the value.
-    """
+    """`value` (in the base unit) as `12.3 ms`, with an interval as `12.3 ± 0.4 ms`."""
     step = _step(value, ladder)
     scaled = (interval[0] / step.size, interval[1] / step.size) if interval else None
     return f"{spread(value / step.size, scaled)} {step.symbol}".rstrip()
 
 
 def spread(value: float, interval: Interval | None = None) -> str:
-    """The bare number: three significant digits, or as many as the width of `interval` supports."""
-    if interval is None or interval[0] == interval[1] == value:
+    """The bare number: three significant digits, or with an interval `value ± reach`.
+
+    The reach is the distance of the interval's further end, rounded up to one significant digit, at
+    which the value ends too: what is shown never claims more than the interval does.
+    """
+    distance = max(value - interval[0], interval[1] - value) if interval else 0.0
+    if distance <= NOISE * abs(value):
         return _fixed(value, _decimals(value, 3) if value else 0)
-    decimals = _supported_decimals(value, interval)
-    if nearly_symmetric(value, interval):
-        return f"{_fixed(value, decimals)} ± {_fixed((interval[1] - interval[0]) / 2, decimals)}"
-    return f"{_fixed(value, decimals)} [{', '.join(bounds(value, interval))}]"
+    reach = _one_digit_up(distance)
+    shown = Decimal(str(value)).quantize(reach, ROUND_HALF_UP)
+    return f"{MINUS if shown < 0 else ''}{abs(shown):f} ± {reach:f}"
 
 
-def bounds(value: float, interval: Interval) -> tuple[str, str]:
-    """The ends of `interval`, to the digits it supports for `value`."""
-    decimals = _supported_decimals(value, interval)
-    low, high = (_fixed(round(end, decimals), decimals) for end in interval)
-    return low, high
+def signed(value: float) -> str:
+    """The value to a tenth, always with its sign."""
+    return f"{value:+.1f}".replace("-", MINUS)
 
 
-def signed(value: float, interval: Interval) -> str:
-    """The value alone with its sign, to the digits `interval` supports."""
-    return ("+" if value > 0 else "") + _fixed(value, _supported_decimals(value, interval))
-
-
-def nearly_symmetric(value: float, interval: Interval) -> bool:
-    """Whether ± half the width says the same as the interval: its sides differ by a quarter at most."""
-    near, far = sorted((value - interval[0], interval[1] - value))
-    return near > 0 and far <= 1.25 * near
+def counted(count: float, noun: str) -> str:
+    """`1 epoch`, `3 epochs`."""
+    return f"{count:g} {noun}" + ("" if count == 1 else "s")
 
 
 def _step(value: float, ladder: Ladder) -> Step:
@@ -90,13 +85,11 @@ def _decimals(number: float, digits: int) -> int:
     return min(MOST_DECIMALS, max(0, digits - 1 - exponent))
 
 
-def _supported_decimals(value: float, interval: Interval) -> int:
-    """Decimals for an uncertainty: two digits of it where it starts with a 1 or is lopsided, else one."""
-    half = (interval[1] - interval[0]) / 2
-    leading = float(f"{half:e}".partition("e")[0])
-    digits = 1 if leading >= 1.95 and nearly_symmetric(value, interval) else 2
-    # A value is never rounded to nothing, however wide its interval.
-    return max(_decimals(half, digits), _decimals(value, 1) if value else 0)
+def _one_digit_up(number: float) -> Decimal:
+    # Read to seven digits first, so that the noise of 1.52 - 1.50 does not round it up to 0.03.
+    read = Decimal(f"{number:.6e}")
+    up = read.quantize(Decimal(1).scaleb(read.adjusted()), ROUND_UP)
+    return up.quantize(Decimal(1).scaleb(up.adjusted()))
 
 
 def _fixed(number: float, decimals: int) -> str:

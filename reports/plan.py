@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.markup import escape
 
 from bench.nouns.run import Config
 from bench.nouns.task import TaskSummary
-from reports.catalogue import two_columns
+from reports.numbers import BYTES, counted, quantity
+from reports.terminal import literal, show, two_columns
 
 
 def render(
@@ -21,28 +21,36 @@ def render(
     console: Console,
 ) -> None:
     """Print what would be run, on what, how, and roughly how long and how large it would be."""
-    rows = ", ".join(f"{count} {split}" for split, count in task.rows.items())
-    training = (
-        f"{config.dense_epochs:g} epochs for dense, {config.epochs:g} for each variant that trains, "
-        f"learning rate {config.learning_rate:g}, batch {config.batch_size}, "
-        f"at most {config.max_length} tokens"
-    )
-    trains = set(trained)
-    variants = [f"{name} (trained)" if name in trains else name for name in config.variants]
-    table = [
-        ("task", task.description),
-        ("rows", rows),
-        ("variants", f"{len(variants)}: " + ", ".join(variants)),
-        ("training", training),
-        ("measuring", f"{config.budget} budget on {config.device}"),
-        ("estimate", f"about {spoken(time_s)} and {disk_bytes / 1e6:.0f} MB on disk, if nothing is cached"),
-    ]
-    console.print(two_columns("Plan", table))
-    for note in task.notes:
-        console.print(escape(note), highlight=False)
+    dense = counted(config.dense_epochs, "epoch") if config.dense_epochs else "used as it came"
+    rows = {
+        "task": [task.description],
+        "rows": [", ".join(f"{count:,} {split}" for split, count in task.rows.items())],
+        "variants": list(_variants(config.variants, set(trained))),
+        "training": [
+            f"dense {dense}, each trained variant {counted(config.epochs, 'epoch')}; learning rate "
+            f"{config.learning_rate:g}, batch size {config.batch_size}, at most {config.max_length} tokens"
+        ],
+        "measuring": [f"{config.budget} budget on {config.device}"],
+        "estimate": [
+            f"about {_spoken(time_s)} and {quantity(disk_bytes, BYTES)} on disk, if nothing is cached"
+        ],
+        "notes": [f"- {note}" for note in task.notes],
+    }
+    table = two_columns(((name, lines) for name, lines in rows.items() if lines), "bold")
+    show(console, [literal("Plan", "bold"), table])
 
 
-def spoken(seconds: float) -> str:
+def _variants(names: list[str], trained: set[str]) -> Iterable[str]:
+    groups = {
+        "trained": [name for name in names if name in trained],
+        "not trained further": [name for name in names if name not in trained],
+    }
+    for kind, members in groups.items():
+        if members:
+            yield f"{len(members)} {kind}: {', '.join(members)}"
+
+
+def _spoken(seconds: float) -> str:
     """A rough time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -35,9 +35,8 @@ def verdict_of(result: Result) -> AccuracyVerdict | None:
 
 
 def points(verdict: AccuracyVerdict) -> str:
-    """The difference over dense in percentage points, to the digits its bounds support."""
-    interval = (100 * verdict.low, 100 * verdict.high)
-    return signed(100 * verdict.difference, interval)
+    """The difference over dense in percentage points."""
+    return signed(100 * verdict.difference)
 
 
 def interval_of(measurement: Measurement) -> Interval | None:

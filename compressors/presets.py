@@ -39,11 +39,13 @@ def expand(text: str, device: str) -> list[Variant]:
     for word in split_variants(text):
         if word in PRESETS:
             specs += PRESETS[word][1]
-        elif any(sign in word for sign in "*?["):
+        elif ":" not in word and any(sign in word for sign in "*?["):
             matching = fnmatch.filter(known, word)
             if not matching:
                 raise InputError(f"--variants: {word!r} matches nothing; {did_you_mean(word, known)}")
             specs += matching
+        elif word.isalpha() and word not in known_names():
+            raise InputError(f"--variants: unknown variant {word!r}: {did_you_mean(word, known_names())}")
         else:
             specs.append(word)
     if not specs:
@@ -60,5 +62,5 @@ def expand(text: str, device: str) -> list[Variant]:
 
 
 def known_names() -> list[str]:
-    """Presets and techniques, for hints."""
-    return [*PRESETS, *compressor_classes()]
+    """Presets and techniques: the words that stand alone."""
+    return [DENSE, *PRESETS, *compressor_classes()]

@@ -5,7 +5,8 @@
     part     = technique , [ percent ] , [ ":" , setting , { "," , setting } ]
     setting  = field , "=" , value  |  value
 
-`bmp25` sets the technique's `number` field to 0.25, a bare value its `argument` field (`load:PATH`).
+`bmp25` sets the technique's `number` field to 0.25, a bare value its `argument` field (`load:PATH`). A
+technique's own name may end in digits: the longest name that fits is meant.
 A comma is followed by a setting where the text up to the next comma starts with `field=`, else by the
 next variant.
 """
@@ -13,7 +14,9 @@ next variant.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -22,9 +25,9 @@ from bench.nouns.run import DENSE
 from compressors.contract import Compressor, Phase
 from compressors.registry import compressor_classes
 
-PART = re.compile(r"(?P<name>[a-z][a-z_]*)(?P<number>\d+(?:\.\d+)?)?(?::(?P<settings>.*))?", re.DOTALL)
+PERCENT = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]+)?)?")
 SPELLING_ORDER = (Phase.MASKS, Phase.ARCHITECTURE, Phase.PRECISION, Phase.RUNTIME)
-SETTING = re.compile(r"\s*[a-z_]+=")
+SETTING = re.compile(r"\s*[A-Za-z_]\w*=")
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,35 @@ def parse_variant(spec: str) -> Variant:
     """The variant that `spec` spells. Raises `InputError` for an unknown name, field or value."""
     if spec == DENSE:
         return Variant()
+    if len(spec.splitlines()) > 1:
+        raise InputError(f"unknown variant {spec!r}: it spans several lines")
     parts = sorted((parse_part(part) for part in spec.split("+")), key=lambda part: part.phase)
     return Variant(tuple(parts))
 
 
 def parse_part(text: str) -> Compressor:
     """One compressor from its spelling."""
-    match = PART.fullmatch(text.strip())
     known = compressor_classes()
-    if not match or match["name"] not in known:
-        word = match["name"] if match else text
+    word, _, rest = text.strip().partition(":")
+    word = word.strip()
+    if word == DENSE:
+        raise InputError(f"{text!r}: {DENSE} stands for nothing compressed; it takes and joins nothing")
+    fitting = [name for name in known if word.startswith(name) and PERCENT.fullmatch(word[len(name) :])]
+    if not fitting:
         raise InputError(f"unknown variant {text!r}: {did_you_mean(word, [DENSE, *known])}")
-    kind = known[match["name"]]
-    settings = dict(read_setting(kind, piece) for piece in (match["settings"] or "").split(",") if piece)
-    if match["number"]:
+    kind = known[max(fitting, key=len)]
+    number = word.removeprefix(kind.name)
+    settings: dict[str, Any] = {}
+    if number:
         if kind.number is None:
             raise InputError(f"{text!r}: {kind.name} takes no number; write {kind.name}")
-        settings[kind.number] = round(float(match["number"]) / 100, 6)
+        settings[kind.number] = from_percent(float(number))
+    for piece in rest.split(","):
+        if piece.strip():
+            field, value = read_setting(kind, piece)
+            if field in settings:
+                raise InputError(f"{text!r}: {field} is given twice; keep one")
+            settings[field] = value
     return kind(**settings)
 
 
@@ -99,18 +114,28 @@ def read_setting(kind: type[Compressor], piece: str) -> tuple[str, Any]:
     types = {f.name: get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
     if field not in types:
         raise InputError(f"{kind.name} has no setting {field!r}: {did_you_mean(field, list(types))}")
+    if types[field] not in CONVERT:
+        raise InputError(f"{kind.name}: {field} cannot be set; settings are of type str, int, float or bool")
+    convert, wanted = CONVERT[types[field]]
     try:
-        return field, CONVERT[types[field]](value.strip())
+        return field, convert(value.strip())
     except (ValueError, KeyError):
-        wanted = types[field].__name__
-        raise InputError(f"{kind.name}: {field}={value} is not a value of type {wanted}") from None
+        raise InputError(f"{kind.name}: {field}={value} is not {wanted}") from None
 
 
-CONVERT: dict[type, Any] = {
-    str: str,
-    int: int,
-    float: float,
-    bool: {"true": True, "false": False}.__getitem__,
+def finite(text: str) -> float:
+    """The number that `text` spells. Raises `ValueError` for nan and the infinities."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+CONVERT: dict[type, tuple[Callable[[str], Any], str]] = {
+    str: (str, "a text"),
+    int: (int, "a whole number"),
+    float: (finite, "a number"),
+    bool: ({"true": True, "false": False}.__getitem__, "true or false"),
 }
 
 
@@ -119,17 +144,26 @@ def spell(part: Compressor) -> str:
     text, settings = part.name, []
     for field in dataclasses.fields(part):
         value = getattr(part, field.name)
-        if field.name == part.number and is_whole_percent(value):
-            text += f"{value * 100:.0f}"
+        if field.name == part.number and (percent := as_percent(value)):
+            text += percent
         elif value != field.default:
             shown = str(value).lower() if isinstance(value, bool) else str(value)
-            settings.append(shown if field.name == part.argument else f"{field.name}={shown}")
+            if isinstance(value, float):
+                shown = shown.replace("e+", "e")
+            bare = field.name == part.argument and "=" not in shown
+            settings.append(shown if bare else f"{field.name}={shown}")
     return text + (":" + ",".join(settings) if settings else "")
 
 
-def is_whole_percent(share: float) -> bool:
-    """Whether a share is spelled exactly by a whole number of percent."""
-    return abs(share * 100 - round(share * 100)) < 1e-9 and 0 <= share < 1
+def from_percent(percent: float) -> float:
+    """A share; the rounding takes off what dividing adds, so that 33.3 gives 0.333."""
+    return round(percent / 100, 12)
+
+
+def as_percent(share: float) -> str:
+    """The percent that spell `share` exactly: `25`, `12.5`; empty where too many digits are needed."""
+    percent = f"{share * 100:.4f}".rstrip("0").rstrip(".")
+    return percent if 0 < share < 1 and from_percent(float(percent)) == share else ""
 
 
 def check(variant: Variant, device: str) -> None:

@@ -1,0 +1,20 @@
+"""What tests of several packages share: tiny real transformers, a tokenizer, a toy task."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from transformers import PreTrainedTokenizerBase
+
+from tests.compressors.tiny import TOY_ROWS, toy_tokenizer
+
+
+# Shared machines stall; how long an example takes says nothing about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    """A WordPiece tokenizer of the toy task's words."""
+    return toy_tokenizer([text for text, _ in TOY_ROWS])

@@ -11,6 +11,7 @@ from bench.nouns.verdict import AccuracyVerdict
 from bench.statistics import accuracy_kept
 
 SPLITS = ("validation", "test")
+SPEED_MARGIN = 0.02
 
 
 def judge_accuracy(dense: Path, variant: Path, margin: float) -> dict[str, AccuracyVerdict]:
@@ -37,7 +38,8 @@ def read(predictions: Path) -> Iterator[dict[str, str]]:
 def recommend(run: Run) -> None:
     """Mark the fastest variant that keeps accuracy on the validation rows, if the test rows agree.
 
-    Without validation rows the test rows choose as well.
+    Faster means that the whole interval of its speed-up lies above 1 and the margin. Without validation
+    rows the test rows choose as well.
     """
     for result in run.results:
         result.recommended = False
@@ -46,7 +48,9 @@ def recommend(run: Run) -> None:
     if not kept:
         return
     fastest = max(kept, key=lambda result: result.metrics["speedup"].value)
-    fastest.recommended = fastest.metrics["speedup"].value > 1 and word(fastest, "test") == "kept"
+    speedup = fastest.metrics["speedup"]
+    low = speedup.value if speedup.ci_low is None else speedup.ci_low
+    fastest.recommended = low > 1 + SPEED_MARGIN and word(fastest, "test") == "kept"
 
 
 def word(result: Result, split: str) -> str | None:

@@ -13,6 +13,7 @@ from bench.nouns.verdict import AccuracyVerdict
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+POWER = 0.8
 SEED = 20_240_601
 
 Interval = tuple[float, float]
@@ -95,15 +96,13 @@ def accuracy_kept(
     spread = z * math.sqrt(b + c - (b - c) ** 2 / n) / n
     low, high = centre - spread, centre + spread
     difference = (gained - lost) / rows
-    discordance = (gained + lost) / rows
-    needed = math.ceil(z**2 * discordance / margin**2)
     shown = f"{difference:+.2%} [{low:+.2%}, {high:+.2%}] against a margin of {margin:.2%}"
     if low > -margin:
         word, reason, rows_needed = "kept", f"the whole interval lies above the margin: {shown}", None
     elif high < -margin:
         word, reason, rows_needed = "lost", f"the whole interval lies below the margin: {shown}", None
     elif spread > margin:
-        word, rows_needed = "underpowered", max(needed, rows + 1)
+        word, rows_needed = "underpowered", rows_to_tell((b + c) / n, margin, z)
         reason = f"{rows} rows cannot tell, about {rows_needed} would: {shown}"
     else:
         word, reason, rows_needed = "inconclusive", f"the interval holds the margin: {shown}", None
@@ -119,3 +118,11 @@ def accuracy_kept(
             "reason": reason,
         }
     )
+
+
+def rows_to_tell(discordance: float, margin: float, z: float) -> int:
+    """Rows at which an unchanged variant is found to be kept four times in five.
+
+    `discordance` is the share of rows where only one of the two is right, `z` the bound's normal quantile.
+    """
+    return math.ceil((z + float(stats.norm.ppf(POWER))) ** 2 * discordance / margin**2)

@@ -1,0 +1,84 @@
+"""The command line's manners: light imports, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import bench, write_rows
+
+LIGHT = """
+import sys
+from typer.testing import CliRunner
+from bench.cli import app
+result = CliRunner().invoke(app, sys.argv[1:])
+assert result.exit_code == 0, result.output
+heavy = {"torch", "transformers", "accelerate"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["list"],
+        ["run", "--dry-run"],
+        ["run", "--dry-run", "--variants", "bmp*+kd,ft"],
+    ],
+    ids=" ".join,
+)
+def test_what_only_tells_does_not_import_torch(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_needs_neither_pydantic_nor_numpy(tmp_path: Path) -> None:
+    program = "import sys, bench.cli; assert not {'pydantic', 'numpy', 'scipy', 'torch'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--train", "absent.csv", "--test-split", "0.2"], "absent.csv"),
+        (["run", "--variants", "bpm25"], "did you mean 'bmp'"),
+        (["run", "--variants", "bmp:amount=1.5"], "between 0 and 1"),
+        (
+            ["run", "--train", "rows.csv", "--test-split", "0.2", "--label-column", "lable"],
+            "did you mean 'label'",
+        ),
+        (
+            ["run", "--model", "nowhere/at/all", "--train", "rows.csv", "--test-split", "0.2"],
+            "nowhere/at/all",
+        ),
+        (["run", "--quick", "--thorough"], "choose one"),
+        (["run", "--keep", "some"], "--keep some"),
+        (["run", "--out", "rows.csv"], "not a folder"),
+        (["run", "--resume", "absent"], "absent"),
+        (["report", "absent"], "absent"),
+        (["report"], "no run"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_and_exit_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv", 60)
+    done = bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not done.stdout
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_an_unknown_option_is_a_usage_error(tmp_path: Path) -> None:
+    done = bench("run", "--varients", "all", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--variants" in done.stderr

@@ -1,0 +1,172 @@
+"""A finished run as its user finds it: the document, the folder, the table, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+from rich.cells import cell_len
+
+from bench.nouns.measurement import METRICS
+from bench.nouns.run import json_schema
+from tests.bench.conftest import ASKED
+from tests.commands import Finished, bench
+
+
+def test_the_document_is_valid_and_complete(finished: Finished) -> None:
+    text = (finished.folder / "run.json").read_text()
+    jsonschema.validate(json.loads(text), json_schema())
+    run = finished.document
+    assert run.status == "complete"
+    assert [result.variant for result in run.results] == ["dense", "bmp50+kd", "mp"]
+    assert {result.status for result in run.results} == {"ok"}
+
+
+@pytest.mark.parametrize("variant", ["dense", "bmp50+kd", "mp"])
+def test_every_metric_is_there_or_has_a_reason(finished: Finished, variant: str) -> None:
+    result = finished.document.result(variant)
+    assert result is not None
+    assert set(METRICS) == result.metrics.keys() | result.unavailable.keys()
+    assert not result.metrics.keys() & result.unavailable.keys()
+    for name, measurement in result.metrics.items():
+        assert measurement.unit == METRICS[name].unit
+        assert measurement.value != 0 or name in {"pruned_fraction", "encoder_reduction"}, name
+
+
+def test_pruning_and_distilling_did_what_they_say(finished: Finished) -> None:
+    result = finished.document.result("bmp50+kd")
+    assert result is not None
+    assert result.metrics["pruned_fraction"].value == pytest.approx(0.5, abs=0.01)
+    assert result.metrics["encoder_reduction"].value == pytest.approx(0.75, abs=0.01)
+    assert len(result.layers) == 2
+    assert result.training[0]["loss"] > result.training[-1]["loss"]
+    dense, half = finished.document.result("dense"), finished.document.result("mp")
+    assert dense is not None
+    assert half is not None
+    assert half.metrics["disk_size"].value == pytest.approx(dense.metrics["disk_size"].value / 2, rel=0.02)
+
+
+def test_ratios_are_paired_and_keep_their_samples(finished: Finished) -> None:
+    for variant in ("bmp50+kd", "mp"):
+        result = finished.document.result(variant)
+        assert result is not None
+        speedup = result.metrics["speedup"]
+        assert len(speedup.samples) == result.scenarios["batch 32"].rounds >= 10
+        assert speedup.ci_low is not None
+        assert speedup.ci_high is not None
+        assert speedup.ci_low <= speedup.value <= speedup.ci_high
+    dense = finished.document.result("dense")
+    assert dense is not None
+    assert dense.metrics["speedup"].value == 1
+    assert dense.metrics["speedup"].samples == ()
+
+
+def test_modelled_energy_is_marked(finished: Finished) -> None:
+    result = finished.document.result("bmp50+kd")
+    assert result is not None
+    for name in (
+        "compress_energy",
+        "inference_energy_per_sample",
+        "compress_co2",
+        "inference_co2_per_sample",
+    ):
+        measurement = result.metrics[name]
+        assert measurement.estimated == ("codecarbon" in measurement.source.split(" x ")[0])
+
+
+RELOAD = """
+import json, sys
+from pathlib import Path
+import compressors
+from transformers import AutoTokenizer
+folder, rows = map(Path, sys.argv[1:])
+model, tokenizer = compressors.load(folder), AutoTokenizer.from_pretrained(folder)
+texts = [json.loads(line)[0] for line in rows.read_text().splitlines()]
+logits = [model(**tokenizer(text, return_tensors="pt")).logits for text in texts]
+print(json.dumps([model.config.id2label[int(row.argmax())] for row in logits]))
+"""
+
+
+def test_an_artifact_reloads_in_a_fresh_process_to_the_same_predictions(finished: Finished) -> None:
+    [rows] = (finished.cwd / ".bench/cache").glob("task-*/test.jsonl")
+    arguments = [sys.executable, "-c", RELOAD, str(finished.folder / "artifacts/bmp50+kd"), str(rows)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    lines = (finished.folder / "predictions/bmp50+kd.jsonl").read_text().splitlines()
+    predictions = [line for line in map(json.loads, lines) if line["split"] == "test"]
+    assert json.loads(done.stdout) == [line["predicted"] for line in predictions]
+
+
+def test_the_table_is_complete_when_piped(finished: Finished) -> None:
+    shown = finished.process.stdout
+    assert "\x1b" not in shown
+    assert all(cell_len(line) <= 80 for line in shown.splitlines())
+    for word in ("dense", "bmp50+kd", "mp", "↑", "↓", "713", "estimated"):
+        assert word in shown
+
+
+def test_progress_goes_to_stderr(finished: Finished) -> None:
+    assert "[2/3] bmp50+kd" in finished.process.stderr
+    assert "[2/3]" not in finished.process.stdout
+
+
+def test_report_prints_the_same_again(finished: Finished) -> None:
+    assert bench("report", finished.folder, cwd=finished.cwd).stdout == finished.process.stdout
+    assert bench("report", finished.folder / "run.json", cwd=finished.cwd).stdout == finished.process.stdout
+
+
+def test_report_as_json_is_the_document(finished: Finished) -> None:
+    shown = bench("report", finished.folder, "--json", cwd=finished.cwd).stdout
+    assert json.loads(shown) == json.loads((finished.folder / "run.json").read_text())
+
+
+def test_the_folder_holds_report_and_predictions(finished: Finished) -> None:
+    assert "| dense" in (finished.folder / "report.md").read_text()
+    lines = (finished.folder / "predictions/mp.jsonl").read_text().splitlines()
+    rows = finished.document.task.rows
+    assert len(lines) == rows["test"] + rows["validation"]
+
+
+def test_a_rerun_takes_over_what_is_done_and_says_so(finished: Finished) -> None:
+    again = bench("run", *ASKED, "--variants", "bmp50+kd,mp", "--out", "again", "--json", cwd=finished.cwd)
+    assert again.returncode == 0
+    first, second = finished.document, json.loads(again.stdout)
+    for before, after in zip(first.results, second["results"], strict=True):
+        assert set(after["cached"]) >= {"timing", "footprint"}
+        assert after["metrics"]["speedup"]["samples"] == list(before.metrics["speedup"].samples)
+
+
+def test_keep_none_leaves_no_weights_behind(finished: Finished) -> None:
+    shutil.copytree(finished.cwd / ".bench/cache", finished.cwd / "other")
+    arguments = ("--variants", "mp", "--keep", "none", "--cache", "other", "--out", "bare")
+    assert bench("run", *ASKED, *arguments, cwd=finished.cwd).returncode == 0
+    document = json.loads((finished.cwd / "bare/run.json").read_text())
+    assert {result["artifact"] for result in document["results"]} == {None}
+    assert not list((finished.cwd / "bare").rglob("*.safetensors"))
+    left = {file.parts[-3] for file in (finished.cwd / "other").rglob("model.safetensors")}
+    assert len(left) == 1, "only bmp50+kd, which this run did not make"
+
+
+def test_resume_keeps_what_is_ok_and_makes_what_is_missing(finished: Finished) -> None:
+    broken = finished.cwd / "broken"
+    shutil.copytree(finished.folder, broken)
+    document = json.loads((broken / "run.json").read_text())
+    document["status"] = "interrupted"
+    lost = document["results"].pop()
+    (broken / "run.json").write_text(json.dumps(document))
+    resumed = bench("run", "--resume", broken, "--json", cwd=finished.cwd)
+    assert resumed.returncode == 0, resumed.stderr
+    after = json.loads(resumed.stdout)
+    assert after["status"] == "complete"
+    assert [result["variant"] for result in after["results"]] == ["dense", "bmp50+kd", "mp"]
+    assert after["results"][-1]["metrics"]["accuracy"] == lost["metrics"]["accuracy"]
+
+
+def test_resume_refuses_other_options(finished: Finished) -> None:
+    refused = bench("run", "--resume", finished.folder, "--epochs", "2", cwd=finished.cwd)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "--epochs" in refused.stderr

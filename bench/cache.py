@@ -13,10 +13,12 @@ from pathlib import Path
 
 import bench
 import compressors
+from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.protocol import PROTOCOL_VERSION
 from bench.steps.request import Request, StepKind
 from bench.worker import FINDINGS, REQUEST
+from compressors.variant import parse_variant
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
 TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
@@ -45,8 +47,16 @@ def step_id(request: Request, parents: dict[str, str]) -> str:
     """The hash of everything the step's outcome depends on; `parents` are ids of what it reads."""
     inputs = {name: getattr(request, name) for name in INPUTS[request.kind]}
     plugins = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in request.plugins]
-    text = json.dumps([inputs, parents, plugins, code_fingerprint()], sort_keys=True)
+    checkpoints = named_checkpoints(request.variant) if request.kind == "compress" else []
+    text = json.dumps([inputs, parents, plugins, checkpoints, code_fingerprint()], sort_keys=True)
     return f"{request.kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def named_checkpoints(variant: str) -> list[str]:
+    """Hashes of the local checkpoints that a variant's settings name, as `load:PATH` does."""
+    settings = [value for part in parse_variant(variant).parts for value in vars(part).values()]
+    folders = [value for value in settings if isinstance(value, str) and value and Path(value).is_dir()]
+    return [model_fingerprint(folder) for folder in folders]
 
 
 @cache
@@ -63,12 +73,12 @@ def code_fingerprint() -> str:
 
 
 def model_fingerprint(model: str | None) -> str:
-    """A hash of a local checkpoint's files; a hub id stands for itself."""
+    """A hash of a local checkpoint's files; of a hub id, its name's."""
     if model is None:
         return "scratch"
     folder = Path(model)
     if not folder.is_dir():
-        return model
+        return hashlib.sha256(model.encode()).hexdigest()
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in (".json", ".safetensors", ".txt", ".model"):
@@ -103,7 +113,12 @@ class Cache:
         """An empty folder of this process's own, to be renamed to `name` once it is complete."""
         folder = self.root / f"{name}.{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(
+                f"--cache {self.root}: cannot be written ({error.strerror}); name another folder"
+            ) from None
         return folder
 
     def keep(self, kind: StepKind, name: str, folder: Path) -> Step:
@@ -117,11 +132,13 @@ class Cache:
 
 def link_files(source: Path, target: Path) -> None:
     """Put `source`'s files into `target` as hard links, or as copies on another file system."""
-    target.mkdir(parents=True, exist_ok=True)
-    for file in source.iterdir():
-        place = target / file.name
-        place.unlink(missing_ok=True)
-        try:
-            os.link(file, place)
-        except OSError:
-            shutil.copy2(file, place)
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
+
+
+def link(file: str, place: str) -> None:
+    """One file, whatever lay in its place."""
+    Path(place).unlink(missing_ok=True)
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copy2(file, place)

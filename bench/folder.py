@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from bench.options import Options
 DEFAULT_ROOT = Path(".bench/runs")
 Read = TypeVar("Read", Run, Options)
 RUN, OPTIONS, REPORT = "run.json", "options.json", "report.md"
+LONGEST_NAME = 120
 
 
 class RunFolder:
@@ -35,23 +37,28 @@ class RunFolder:
         """A new folder, found writable and with room, or `InputError` with nothing left behind."""
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         path = out or DEFAULT_ROOT / f"{stamp}-{secrets.token_hex(3)}"
-        if (path / RUN).exists():
-            raise InputError(
-                f"--out {path}: holds a run already; name another folder, or use --resume {path}"
-            )
-        if path.exists() and not path.is_dir():
-            raise InputError(f"--out {path}: is not a folder")
-        existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-        free = shutil.disk_usage(existing).free
-        if free < needed_bytes:
-            raise InputError(
-                f"--out {path}: {free / 1e6:.0f} MB free, about {needed_bytes / 1e6:.0f} MB needed; "
-                "free some, name another disk, or keep less with --keep best"
-            )
+        fresh: list[Path] = []
         try:
+            if (path / RUN).exists():
+                raise InputError(
+                    f"--out {path}: holds a run already; name another folder, or use --resume {path}"
+                )
+            if path.exists() and not path.is_dir():
+                raise InputError(f"--out {path}: is not a folder")
+            lineage = (path.absolute(), *path.absolute().parents)
+            fresh = [folder for folder in lineage if not folder.exists()]
+            free = shutil.disk_usage(lineage[len(fresh)]).free
+            if free < needed_bytes:
+                raise InputError(
+                    f"--out {path}: {free / 1e6:.0f} MB free, about {needed_bytes / 1e6:.0f} MB needed; "
+                    "free some, name another disk, or keep less with --keep best"
+                )
             path.mkdir(parents=True, exist_ok=True)
             write_atomically(path / OPTIONS, options.model_dump_json(indent=2))
         except OSError as error:
+            for folder in fresh:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
             raise InputError(
                 f"--out {path}: cannot be written ({error.strerror}); name another folder"
             ) from None
@@ -109,9 +116,22 @@ def read_document(kind: type[Read], file: Path) -> Read:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
+        refuse_newer(file)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         raise InputError(f"{file}: not a valid {kind.__name__} document; {place}: {first['msg']}") from None
+
+
+def refuse_newer(file: Path) -> None:
+    """Raise `InputError` for a document whose schema version is above the one this bench reads."""
+    known = Run.model_fields["schema_version"].default
+    with contextlib.suppress(ValueError, AttributeError):
+        found = json.loads(file.read_bytes()).get("schema_version")
+        if isinstance(found, int) and found > known:
+            raise InputError(
+                f"{file}: written by a newer bench (schema version {found}, this one reads {known}); "
+                "read it with that one"
+            )
 
 
 def latest_run(root: Path = DEFAULT_ROOT) -> Path:
@@ -129,19 +149,22 @@ def started(folder: Path) -> float:
 
 def write_atomically(file: Path, text: str) -> None:
     """Write `text` so that a reader, or a crash, sees the old content or the new, never a part."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+        with temporary.open("x", encoding="utf-8") as opened:
             opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
-        Path(temporary).replace(file)
+        temporary.replace(file)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
 
 
 def file_name(variant: str) -> str:
-    """A variant's name as a file name: one path component, nothing but plain characters."""
-    return re.sub(r"[^A-Za-z0-9+=._-]", "_", variant).lstrip(".") or "_"
+    """A variant's name as a file name: one path component of plain characters, another for each variant."""
+    plain = re.sub(r"[^A-Za-z0-9+=._-]", "_", variant)[:LONGEST_NAME].lstrip(".")
+    if plain == variant and plain:
+        return plain
+    return f"{plain or '_'}-{hashlib.sha256(variant.encode()).hexdigest()[:8]}"

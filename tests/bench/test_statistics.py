@@ -133,7 +133,8 @@ def test_macro_f1_against_precision_and_recall(rows: list[tuple[int, int]]) -> N
 @few
 @given(outcomes)
 def test_macro_f1_lies_in_its_interval(rows: list[tuple[int, int]]) -> None:
-    counts = confusion(*zip(*rows, strict=True), 5)
+    labels, predicted = zip(*rows, strict=True)
+    counts = confusion(labels, predicted, 5)
     low, high = macro_f1_interval(counts)
     assert 0 <= low <= float(macro_f1(counts)) <= high <= 1 + 1e-12
 

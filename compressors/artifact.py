@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import InputError
 from compressors.variant import Variant, parse_variant
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 ARTIFACT = "artifact"
 VARIANT_FILE = "variant.json"
@@ -26,7 +29,8 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, variant: Va
         "dtype": str(model.dtype).removeprefix("torch."),
         "parameters": {part.name: asdict(part) for part in variant.parts},
     }
-    (folder / VARIANT_FILE).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    (folder / VARIANT_FILE).write_text(text, encoding="utf-8")
 
 
 def load(path: str | Path, device: str = "cpu") -> PreTrainedModel:
@@ -37,67 +41,109 @@ def load(path: str | Path, device: str = "cpu") -> PreTrainedModel:
     """
     folder = Path(path)
     try:
-        document = json.loads((folder / VARIANT_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: not an artifact, {VARIANT_FILE} cannot be read ({error})") from None
-    model = load_model(str(folder), document["dtype"]).to(device).eval()
-    for part in parse_variant(document["variant"]).parts:
+        document = json.loads((folder / VARIANT_FILE).read_text(encoding="utf-8"))
+        spec, dtype = str(document["variant"]), str(document["dtype"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
+        raise InputError(f"{folder}: not an artifact, {VARIANT_FILE} cannot be read ({reason})") from None
+    variant = parse_variant(spec)
+    model = load_model(str(folder), dtype).to(device).eval()
+    for part in variant.parts:
         model = part.runtime(model, device)
     return model
 
 
 def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
-    """A sequence classifier from a checkpoint, its weights as `dtype` (`auto`: as stored), in eval mode."""
-    from transformers import AutoModelForSequenceClassification
+    """A sequence classifier from a checkpoint, its weights as `dtype` (`auto`: as stored), in eval mode.
 
-    import compressors.shapes  # noqa: F401  (registers the pruned families)
-
+    Raises `InputError` for a checkpoint that lacks any of the weights, rather than make them up.
+    """
     check_checkpoint(path_or_id)
-    try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            path_or_id, dtype=dtype, use_safetensors=True
-        ).eval()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path_or_id}: cannot be loaded as a classifier: {first_line(error)}") from None
+    with told_as_input_error(path_or_id, "cannot be loaded as a classifier"):
+        model, left_open = from_pretrained(path_or_id, dtype=dtype)
+        if left_open:
+            raise InputError(f"{path_or_id}: its weights lack {left_open[0]}: not a fine-tuned classifier")
+        return model.eval()
 
 
 def load_classifier(path_or_id: str, labels: tuple[str, ...]) -> PreTrainedModel:
     """An encoder with a head for `labels`: the checkpoint's own where the names agree, else a fresh one."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
+    from transformers import AutoConfig
 
     import compressors.shapes  # noqa: F401  (registers the pruned families)
 
     check_checkpoint(path_or_id)
-    try:
+    with told_as_input_error(path_or_id, "cannot be loaded as a classifier"):
         config = AutoConfig.from_pretrained(path_or_id)
-        if set(config.id2label.values()) != set(labels):
+        head_fits = set(class_names(config)) == set(labels)
+        if not head_fits:
             config.id2label = dict(enumerate(labels))
-            config.label2id = {label: i for i, label in enumerate(labels)}
-        return AutoModelForSequenceClassification.from_pretrained(
-            path_or_id, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path_or_id}: cannot be loaded as a classifier: {first_line(error)}") from None
+        model, left_open = from_pretrained(path_or_id, config=config, dtype=torch.float32)
+        head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+        for name in left_open:
+            if name.split(".")[0] not in head and ".pooler." not in name:
+                raise InputError(f"{path_or_id}: its weights lack {name}: not a whole encoder")
+        if not head_fits:
+            for name in head:
+                renew(model.get_submodule(name), getattr(config, "initializer_range", 0.02))
+        return model
+
+
+def renew(head: nn.Module, deviation: float) -> None:
+    """Fresh weights, as transformers draws them: it keeps another task's where only their number agrees."""
+    from torch import nn
+
+    for layer in head.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=deviation)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def from_pretrained(path_or_id: str, **settings: Any) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the parameters that the checkpoint does not hold in their shape."""
+    from transformers import AutoModelForSequenceClassification
+
+    import compressors.shapes  # noqa: F401  (registers the pruned families)
+
+    model, report = AutoModelForSequenceClassification.from_pretrained(
+        path_or_id, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **settings
+    )
+    names = class_names(model.config)
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: i for i, name in enumerate(names)}
+    return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+
+
+def class_names(config: PreTrainedConfig) -> list[str]:
+    """The classes in the order of the logits, as text; a file's own `label2id` may be missing or stale."""
+    return [str(config.id2label[i]) for i in range(len(config.id2label))]
 
 
 def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer. Raises `InputError` where it has none."""
+    """The checkpoint's tokenizer. Raises `InputError` where it has none, or none that can pad."""
     from transformers import AutoTokenizer
 
     check_checkpoint(path_or_id)
-    try:
+    with told_as_input_error(path_or_id, "no usable tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path_or_id)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path_or_id}: no usable tokenizer: {first_line(error)}") from None
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise InputError(f"{path_or_id}: no usable tokenizer: its vocabulary is empty or missing")
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{path_or_id}: no usable tokenizer: it has no padding token")
     return tokenizer
 
 
 def check_checkpoint(path_or_id: str) -> None:
     """Raise `InputError` unless `path_or_id` is a folder with safetensors weights, or may be a hub id."""
     folder = Path(path_or_id)
-    if not folder.exists():
-        if folder.is_absolute() or path_or_id.startswith(".") or path_or_id.count("/") > 1:
+    try:
+        exists = folder.exists()
+    except OSError as error:
+        raise InputError(f"{path_or_id}: no such model directory ({error.strerror})") from None
+    if not exists:
+        if folder.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
             raise InputError(f"{path_or_id}: no such model directory")
         return
     if not (folder / "config.json").is_file():
@@ -113,6 +159,21 @@ def check_checkpoint(path_or_id: str) -> None:
         raise InputError(f"{path_or_id}: no safetensors weights; {remedy}")
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, for an error that must fit on one."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+@contextmanager
+def told_as_input_error(path_or_id: str, what: str) -> Iterator[None]:
+    """Whatever transformers raises while it reads the user's files, as one line about them.
+
+    It has no exception of its own for a damaged file: safetensors', huggingface_hub's and built-in ones
+    all occur. The original stays as the cause.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path_or_id}: {what}: {in_one_line(error)}") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception's text without line breaks, for an error that must fit on one."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -8,6 +8,7 @@ states layer by layer.
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 HEAVY_PRUNING = 0.5
+LAYER_COUNT = re.compile(r"[1-9][0-9]{0,3}")
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Distillation(Compressor):
     soft_share: float = 0.9
 
     def validate(self, device: str) -> None:
-        if self.layers not in ("half", "all") and not (self.layers.isdecimal() and int(self.layers) > 0):
+        if self.layers not in ("half", "all") and not LAYER_COUNT.fullmatch(self.layers):
             raise InputError(f"kd: layers={self.layers} is not a number above 0, half or all")
         if self.student and self.layers != "half":
             raise InputError("kd: give layers or student, not both: a checkpoint brings its own depth")
@@ -60,6 +62,8 @@ class Distillation(Compressor):
             student = self._foreign_student(context)
             names = student.config.id2label
             self._logits = logits[:, [model.config.label2id[names[i]] for i in range(len(names))]]
+            if context.removed_share >= HEAVY_PRUNING:
+                context.notes.append("kd: the hidden states of another checkpoint match no layer of dense")
             return student
         self._logits = logits
         student, self._taught_by = take_layers(model, self.layers)
@@ -119,4 +123,7 @@ def take_layers(model: PreTrainedModel, layers: str) -> tuple[PreTrainedModel, l
     taken = [(i + 1) * depth // wanted - 1 for i in range(wanted)]
     encoder.layer = nn.ModuleList(encoder.layer[i] for i in taken)
     student.config.num_hidden_layers = wanted
+    for shapes in ("layer_heads", "layer_ffn_widths"):
+        if hasattr(student.config, shapes):
+            setattr(student.config, shapes, [getattr(student.config, shapes)[i] for i in taken])
     return student, taken

@@ -51,6 +51,11 @@ class BlockMovementPruning(Compressor):
             )
         if self.block < 1 or self.multiple < 1:
             raise InputError(f"bmp: block={self.block} and multiple={self.multiple} must be at least 1")
+        if self.score_lr <= 0 or self.regularization < 0:
+            raise InputError(
+                f"bmp: score_lr={self.score_lr:g} must be above 0 "
+                f"and regularization={self.regularization:g} not below"
+            )
         if self.uniform and self.amount > FFN_SHARE:
             raise InputError(
                 f"bmp: uniform=true removes feed-forward weights only, about {FFN_SHARE:.0%} of the encoder; "
@@ -63,7 +68,7 @@ class BlockMovementPruning(Compressor):
 
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from compressors.masking import mask_encoder
-        from compressors.shapes import PRUNABLE, encoder_weights, ffn_weights
+        from compressors.shapes import PRUNABLE, encoder_weights, ffn_weights, layer_shapes
 
         if model.config.model_type not in PRUNABLE:
             known = ", ".join(sorted(PRUNABLE))
@@ -73,6 +78,9 @@ class BlockMovementPruning(Compressor):
         if self.uniform and self.amount * weights > ffn_weights(model):
             most = ffn_weights(model) / weights
             raise Refusal(f"bmp: uniform=true can remove {most:.0%} of this encoder, not {self.amount:.0%}")
+        width = min(width for _, width in layer_shapes(model))
+        if self.multiple > width:
+            raise Refusal(f"bmp: multiple={self.multiple} is more than the {width} neurons of a layer")
         self._budget = round((1 - self.amount) * weights)
         self._layers: list[MaskedLayer] = mask_encoder(model, self.block, with_heads=not self.uniform)
         self._frozen = False

@@ -21,7 +21,7 @@ from compressors.shapes import PRUNABLE, encoder_of
 
 def straight_through(keep: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
     """`keep` in the forward pass, with the gradient going to `scores` unchanged."""
-    return keep + scores - scores.detach()
+    return keep + (scores - scores.detach())
 
 
 class BlockMask(nn.Module):
@@ -32,8 +32,9 @@ class BlockMask(nn.Module):
 
     def __init__(self, shape: torch.Size, block: int) -> None:
         super().__init__()
-        self.shape, self.block = shape, block
-        grid = [-(-side // block) for side in shape]
+        self.shape = shape
+        self.sides = [min(block, side) for side in shape]
+        grid = [-(-side // part) for side, part in zip(shape, self.sides, strict=True)]
         self.scores = nn.Parameter(torch.zeros(grid))
         self.register_buffer("keep", torch.ones(grid), persistent=False)
         self.register_buffer("fixed", None, persistent=False)
@@ -45,15 +46,15 @@ class BlockMask(nn.Module):
 
     def spread(self, blocks: torch.Tensor) -> torch.Tensor:
         """One value a block -> one value a weight."""
-        rows, columns = blocks.shape
-        whole = blocks[:, None, :, None].expand(rows, self.block, columns, self.block)
-        return whole.reshape(rows * self.block, columns * self.block)[: self.shape[0], : self.shape[1]]
+        (rows, columns), (height, width) = blocks.shape, self.sides
+        whole = blocks[:, None, :, None].expand(rows, height, columns, width)
+        return whole.reshape(rows * height, columns * width)[: self.shape[0], : self.shape[1]]
 
     def costs(self) -> torch.Tensor:
         """Number of weights in each block; those at the edges may be smaller."""
         sides = [
-            torch.tensor([min(self.block, side - start) for start in range(0, side, self.block)])
-            for side in self.shape
+            torch.tensor([min(part, side - start) for start in range(0, side, part)])
+            for side, part in zip(self.shape, self.sides, strict=True)
         ]
         return sides[0][:, None] * sides[1][None, :]
 
@@ -225,7 +226,8 @@ def best_within(units: Sequence[Unit], budget: int) -> list[Unit]:
     """The best-scored units whose costs sum to `budget`, less than one neuron's cost under it.
 
     Taken in order of score per weight; what no longer fits is passed over. Where only heads are left over
-    and none fits, the best of them is taken and the worst neurons make room.
+    and none fits, the best of them is taken and the worst neurons make room; an encoder with fewer
+    neurons than weigh one head stays under its budget by up to a head.
     """
     ranked = sorted(units, key=lambda unit: -unit.score)
     kept: list[Unit] = []
@@ -236,7 +238,9 @@ def best_within(units: Sequence[Unit], budget: int) -> list[Unit]:
         (kept if fits else passed).append(unit)
         spent += unit.cost if fits else 0
     smallest = min(unit.cost for unit in units)
-    if passed and budget - spent >= smallest and all(unit.is_head for unit in passed):
+    movable = sum(unit.cost for unit in kept if not unit.is_head)
+    room = passed and all(unit.is_head for unit in passed) and spent - movable + passed[0].cost <= budget
+    if room and budget - spent >= smallest:
         kept.insert(0, passed[0])
         spent += passed[0].cost
         while spent > budget:
@@ -246,13 +250,17 @@ def best_within(units: Sequence[Unit], budget: int) -> list[Unit]:
 
 
 def choose_uniform(layers: Sequence[MaskedLayer], budget: int, multiple: int) -> float:
-    """Keep the best neurons, equally many in every layer, and all heads; returns as `choose_units`."""
+    """Keep the best neurons, equally many in every layer, and all heads; returns as `choose_units`.
+
+    At least `multiple` stay: stock transformers builds a layer without neurons only with warnings.
+    """
     heads = sum(layer.heads * layer.head_cost for layer in layers)
     full = sum(len(layer.neurons.scores) * layer.neuron_cost for layer in layers)
     width = round((budget - heads) / sum(layer.neuron_cost for layer in layers))
     assert width >= 0
     for layer in layers:
-        layer.fix(None, best_neurons(layer, rounded(width, multiple, len(layer.neurons.scores))))
+        left = rounded(width, multiple, len(layer.neurons.scores)) or multiple
+        layer.fix(None, best_neurons(layer, left))
     return 1 - (heads + width * sum(layer.neuron_cost for layer in layers)) / (heads + full)
 
 

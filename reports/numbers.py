@@ -50,13 +50,13 @@ def quantity(value: float, ladder: Ladder, interval: Interval | None = None) -> 
 def spread(value: float, interval: Interval | None = None) -> str:
     """The bare number: three significant digits, or with an interval `value ± reach`.
 
-    The reach is the distance of the interval's further end, rounded up to one significant digit, at
-    which the value ends too: what is shown never claims more than the interval does.
+    The reach is the distance of the interval's further end, rounded up to one significant digit, to two
+    where it begins with 1, and to no more than two decimals for values above 0.1. The value ends with it.
     """
     distance = max(value - interval[0], interval[1] - value) if interval else 0.0
     if distance <= NOISE * abs(value):
         return _fixed(value, _decimals(value, 3) if value else 0)
-    reach = _one_digit_up(distance)
+    reach = _rounded_up(distance, finest=-2 if abs(value) >= 0.1 else None)
     shown = Decimal(str(value)).quantize(reach, ROUND_HALF_UP)
     return f"{MINUS if shown < 0 else ''}{abs(shown):f} ± {reach:f}"
 
@@ -85,11 +85,13 @@ def _decimals(number: float, digits: int) -> int:
     return min(MOST_DECIMALS, max(0, digits - 1 - exponent))
 
 
-def _one_digit_up(number: float) -> Decimal:
+def _rounded_up(number: float, finest: int | None) -> Decimal:
+    """`number` up to one digit, two from 1 on, but to no lower power of ten than `finest`."""
     # Read to seven digits first, so that the noise of 1.52 - 1.50 does not round it up to 0.03.
     read = Decimal(f"{number:.6e}")
-    up = read.quantize(Decimal(1).scaleb(read.adjusted()), ROUND_UP)
-    return up.quantize(Decimal(1).scaleb(up.adjusted()))
+    leading = read.scaleb(-read.adjusted())
+    power = read.adjusted() - (1 if leading < 2 else 0)
+    return read.quantize(Decimal(1).scaleb(power if finest is None else max(power, finest)), ROUND_UP)
 
 
 def _fixed(number: float, decimals: int) -> str:

@@ -132,7 +132,7 @@ def test_each_warning_stands_on_its_own_line_before_the_conclusion(run: Run) -> 
     out = printed(run, 140)
     after = out[out.index("\nWarnings") :].splitlines()
     assert after[2:4] == [f"- {w}" for w in run.environment.warnings]
-    assert after[-1].startswith("`bmp25+kd+mp` is 3.1 ± 0.2 times faster than `dense`")
+    assert after[-1].startswith("`bmp25+kd+mp` is 3.10 ± 0.13 times faster than `dense`")
 
 
 def test_a_run_with_no_results_prints(run: Run) -> None:

@@ -52,7 +52,7 @@ def result(
         (
             (3.104, 2.98, 3.22),
             None,
-            "best is 3.1 ± 0.2 times faster than dense at −0.2 points of accuracy.",
+            "best is 3.10 ± 0.13 times faster than dense at −0.2 points of accuracy.",
         ),
         (
             (3.1, 3.05, 3.6),
@@ -63,13 +63,13 @@ def result(
         (
             (3.104, 2.98, 3.22),
             (2.21, 2.14, 2.28),
-            "best is 3.1 ± 0.2 times faster than dense (2.21 ± 0.07 at the same precision) "
+            "best is 3.10 ± 0.13 times faster than dense (2.21 ± 0.07 at the same precision) "
             "at −0.2 points of accuracy.",
         ),
         (
             (3.104, 2.98, 3.22),
             (1.01, 0.98, 1.04),
-            "best is 3.1 ± 0.2 times faster than dense (1.01 ± 0.03 times as fast at the same precision) "
+            "best is 3.10 ± 0.13 times faster than dense (1.01 ± 0.03 times as fast at the same precision) "
             "at −0.2 points of accuracy.",
         ),
         ((0.5, 0.49, 0.51), None, "best is 2.00 ± 0.05 times slower than dense at −0.2 points of accuracy."),

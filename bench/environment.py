@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -22,26 +23,46 @@ VARIABLES = (
     "MKL_",
     "KMP_",
     "GOMP_",
-    "CUDA_VISIBLE_DEVICES",
+    "CUDA_",
     "HF_HUB_OFFLINE",
     "TOKENIZERS_PARALLELISM",
 )
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve")
 STEAL_WORTH_SAYING = 0.02
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def worker_environment() -> dict[str, str]:
     """The variables workers run with beyond the user's: a fixed thread count, and passive waiting.
 
-    OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold.
+    OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold. CUDA
+    counts its devices as NVML does, so that the energy read is that of the device in use.
     """
-    ours = {"OMP_NUM_THREADS": str(cores()), "OMP_WAIT_POLICY": "PASSIVE"}
+    ours = {
+        "OMP_NUM_THREADS": str(cores()),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+    }
     return {name: value for name, value in ours.items() if name not in os.environ}
 
 
 def cores() -> int:
-    """CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use: those of its affinity, or fewer where a container's quota is."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(own, cpu_quota()))
+
+
+def cpu_quota() -> float:
+    """Cores' worth of CPU time that this control group may use; infinite without a quota."""
+    try:
+        quota, period = (CGROUP / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return math.inf
+    return int(quota) / int(period) if quota.isdecimal() and int(period) else math.inf
 
 
 def fingerprint() -> Environment:
@@ -65,12 +86,18 @@ def fingerprint() -> Environment:
             "python": platform.python_version(),
             **{library: library_version(library) for library in LIBRARIES},
         },
-        threads=int(variables["OMP_NUM_THREADS"].split(",")[0]),
+        threads=thread_count(variables["OMP_NUM_THREADS"]),
         variables={name: value for name, value in sorted(variables.items()) if name.startswith(VARIABLES)},
         fp32_precision="ieee",
         commit=git_commit(),
         warnings=[],
     )
+
+
+def thread_count(asked: str) -> int:
+    """The outermost level of OMP_NUM_THREADS; OpenMP takes all cores where it is no number."""
+    first = asked.split(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) else cores()
 
 
 def read_cpu() -> tuple[str, set[str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import scratch
+from bench.errors import InputError
 from bench.nouns.task import Task
 from bench.plan import Plan
 from bench.protocol import PROTOCOLS
@@ -79,7 +80,10 @@ def stored_bytes(variant: Variant, size: ModelSize) -> int:
 
 
 def model_size(model: str | None) -> ModelSize:
-    """Sizes from the checkpoint's `config.json`, or of a BERT-base where it cannot be read beforehand."""
+    """Sizes from the checkpoint's `config.json`, or of a BERT-base where it is not at hand.
+
+    Raises `InputError` for one that is not a JSON object.
+    """
     config = {"vocab_size": 30_522, "hidden_size": 768, "num_hidden_layers": 12, "intermediate_size": 3_072}
     if model is None:
         config = {
@@ -89,10 +93,21 @@ def model_size(model: str | None) -> ModelSize:
             "intermediate_size": scratch.FFN,
         }
     elif (Path(model) / "config.json").is_file():
-        config |= json.loads((Path(model) / "config.json").read_text())
+        config |= read_config(Path(model) / "config.json")
     hidden = config["hidden_size"]
     encoder = config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * config["intermediate_size"])
     return ModelSize(encoder + config["vocab_size"] * hidden, encoder)
+
+
+def read_config(file: Path) -> dict[str, int]:
+    """The sizes in a checkpoint's `config.json`; other families name them otherwise, and keep defaults."""
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}); save the model again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: not a JSON object; save the model again")
+    return {name: value for name, value in found.items() if isinstance(value, int)}
 
 
 def tokens_per_row(plan: Plan) -> float:

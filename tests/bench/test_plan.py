@@ -1,0 +1,261 @@
+"""From options to a plan: the defaults, and every bad input as one line before anything is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import InputError
+from bench.meters.nvml import devices
+from bench.options import Options
+from bench.plan import Plan, make_plan, scratch_epochs
+
+ROWS = "".join(f"headline number {i} about {'ABC'[i % 3]},{'ABC'[i % 3]}\n" for i in range(90))
+CSV = "text,label\n" + ROWS
+PLUGIN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from compressors.contract import Compressor, Phase
+
+@dataclass
+class Half(Compressor):
+    name: ClassVar[str] = "{name}"
+    phase: ClassVar[Phase] = Phase.MASKS
+    summary: ClassVar[str] = "test"
+"""
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test works in `cwd/`, the inputs lie beside it, and nothing may appear in it."""
+    files: dict[str, str | bytes] = {
+        "rows.csv": CSV,
+        "empty.csv": "",
+        "header.csv": "text,label\n",
+        "one-class.csv": "text,label\n" + "some words here,A\n" * 20,
+        "stranger.csv": "text,label\n" + "other words here,Z\n" * 20,
+        "latin.csv": CSV.replace("headline", "schöne").encode("latin-1"),
+        "no-label.csv": "text,label\n" + "some words here,\n" * 20,
+        "broken.jsonl": '{"text": "a", "label": "b"}\n{"text": ',
+        "broken.py": "import nothing_of_this_name",
+        "silly.py": "A = 1",
+        "taken.py": PLUGIN.format(name="kd"),
+        "note.txt": "not Python",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for folder in ("model", "no-config", "pickled", "bare"):
+        (tmp_path / folder).mkdir()
+        if folder != "no-config":
+            (tmp_path / folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    monkeypatch.chdir(cwd)
+    yield
+    assert list(cwd.iterdir()) == []
+
+
+def plan(**asked: Any) -> Plan:
+    return make_plan(Options(**asked))
+
+
+OWN: dict[str, Any] = {"train": Path("../rows.csv"), "test_split": 0.3}
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "no such file": ({"train": Path("../missing.csv"), "test_split": 0.3}, "missing.csv"),
+    "no such test file": ({"train": Path("../rows.csv"), "test": Path("../missing.csv")}, "missing.csv"),
+    "a folder as file": ({"train": Path("../model"), "test_split": 0.3}, "model"),
+    "empty file": ({"train": Path("../empty.csv"), "test_split": 0.3}, "empty.csv"),
+    "only a header": ({"train": Path("../header.csv"), "test_split": 0.3}, "header.csv"),
+    "one class": ({"train": Path("../one-class.csv"), "test_split": 0.3}, "every row has the label 'A'"),
+    "no labels": ({"train": Path("../no-label.csv"), "test_split": 0.3}, "no-label.csv"),
+    "unseen label": ({"train": Path("../rows.csv"), "test": Path("../stranger.csv")}, "'Z'"),
+    "wrong encoding": ({"train": Path("../latin.csv"), "test_split": 0.3}, "latin.csv"),
+    "broken JSON": ({"train": Path("../broken.jsonl"), "test_split": 0.3}, "broken.jsonl"),
+    "unknown text column": (OWN | {"text_columns": ("headline",)}, "no column 'headline'"),
+    "unknown label column": (OWN | {"label_column": "lable"}, "did you mean 'label'"),
+    "column named twice": (
+        OWN | {"text_columns": ("text",), "label_column": "text"},
+        "'text' is named twice",
+    ),
+    "both tests": (OWN | {"test": Path("../rows.csv")}, "--test-split"),
+    "neither test": ({"train": Path("../rows.csv")}, "--test-split"),
+    "split of 0": (OWN | {"test_split": 0.0}, "--test-split 0"),
+    "split of 1": (OWN | {"test_split": 1.0}, "--test-split 1"),
+    "split that is no number": (OWN | {"test_split": float("nan")}, "--test-split nan"),
+    "no training rows": ({"test": Path("../rows.csv")}, "--train"),
+    "nothing to train a variant on": (
+        {"test": Path("../rows.csv"), "model": "../model", "no_finetune": True, "variants": "bmp25"},
+        "bmp25 is trained",
+    ),
+    "model without data": ({"model": "../model"}, "--test"),
+    "no-finetune without model": (OWN | {"no_finetune": True}, "--no-finetune"),
+    "no such model": (OWN | {"model": "./nowhere"}, "./nowhere: no such model directory"),
+    "model is a file": (OWN | {"model": "../rows.csv"}, "not a model directory"),
+    "model without config": (OWN | {"model": "../no-config"}, "no config.json"),
+    "model as pickle": (OWN | {"model": "../pickled"}, "pytorch_model.bin is a pickle"),
+    "model without weights": (OWN | {"model": "../bare"}, "no safetensors weights"),
+    "task with own files": (OWN | {"task": "demo"}, "--task demo brings its own"),
+    "unknown task": ({"task": "demon"}, "did you mean 'demo'"),
+    "unknown variant": ({"variants": "kdd"}, "did you mean 'kd'"),
+    "unknown preset": ({"variants": "studdy"}, "studdy"),
+    "unknown setting": ({"variants": "bmp:amout=0.5"}, "did you mean 'amount'"),
+    "setting of another type": ({"variants": "bmp:block=big"}, "block=big"),
+    "empty glob": ({"variants": "bpm*"}, "'bpm*' matches nothing"),
+    "no variant": ({"variants": " , "}, "no variant"),
+    "amount of 0": ({"variants": "bmp0"}, "must lie between 0 and 1"),
+    "amount of 1": ({"variants": "bmp100"}, "must lie between 0 and 1"),
+    "negative amount": ({"variants": "bmp:amount=-0.5"}, "must lie between 0 and 1"),
+    "combination that is none": ({"variants": "kd+ft"}, "do not combine"),
+    "technique twice": ({"variants": "kd+kd"}, "twice"),
+    "float16 on CPU": ({"variants": "mp:dtype=float16", "device": "cpu"}, "needs a CUDA device"),
+    "unknown device": ({"device": "gpu"}, "--device gpu"),
+    "no epochs": ({"epochs": 0.0}, "--epochs 0"),
+    "negative epochs": ({"epochs": -1.0}, "--epochs -1"),
+    "endless epochs": ({"epochs": float("inf")}, "--epochs inf"),
+    "negative dense epochs": ({"dense_epochs": -1.0}, "--dense-epochs -1"),
+    "negative rate": ({"learning_rate": -1e-3}, "--lr -0.001"),
+    "rate that is no number": ({"learning_rate": float("nan")}, "--lr nan"),
+    "batch of 0": ({"batch_size": 0}, "--batch-size 0"),
+    "length of 2": ({"max_length": 2}, "--max-length 2"),
+    "negative limit": ({"limit": -5}, "--limit -5"),
+    "limit below the classes": ({"limit": 5}, "--limit 5"),
+    "test limit below the classes": ({"limit_test": 5}, "--limit-test 5"),
+    "limit below own classes": (OWN | {"limit": 2}, "--limit 2"),
+    "unknown country": ({"country": "INDIA"}, "--country INDIA"),
+    "no such plugin": ({"plugins": (Path("../nowhere.py"),)}, "nowhere.py"),
+    "plugin that is no Python": ({"plugins": (Path("../note.txt"),)}, "note.txt"),
+    "broken plugin": ({"plugins": (Path("../broken.py"),)}, "nothing_of_this_name"),
+    "plugin without compressor": ({"plugins": (Path("../silly.py"),)}, "defines no Compressor"),
+    "plugin with a taken name": ({"plugins": (Path("../taken.py"),)}, "'kd'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_input_is_one_line_that_names_it(name: str) -> None:
+    asked, said = BAD[name]
+    with pytest.raises(InputError) as caught:
+        plan(**asked)
+    message = str(caught.value)
+    assert said in message
+    assert "\n" not in message
+
+
+@pytest.mark.skipif(bool(devices()), reason="a CUDA device is here")
+def test_cuda_without_cuda() -> None:
+    with pytest.raises(InputError, match="--device cuda: no NVIDIA device"):
+        plan(device="cuda")
+    assert plan(variants="mp").config.device == "cpu"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Plan:
+    return make_plan(Options(device="cpu"))
+
+
+def test_the_demo_is_quick_and_of_sixteen_variants(demo: Plan) -> None:
+    assert len(demo.variants) == 16
+    assert demo.variants[0].name == "dense"
+    assert demo.task.demonstration
+    assert demo.config.budget == "quick"
+    assert demo.config.variants == [variant.name for variant in demo.variants]
+    assert (demo.config.epochs, demo.config.country) == (1.0, "IND")
+    assert demo.config.dense_epochs == scratch_epochs(len(demo.task.train))
+    assert demo.config.learning_rate == demo.config.dense_learning_rate == 1e-3
+
+
+def test_an_own_model_starts_with_what_needs_no_training() -> None:
+    made = plan(**OWN, model="../model")
+    assert [variant.name for variant in made.variants] == ["dense", "mp"]
+    assert made.config.budget == "standard"
+    assert made.config.epochs == made.config.dense_epochs == 3.0
+    assert made.config.learning_rate == made.config.dense_learning_rate == 3e-5
+
+
+def test_a_model_taken_as_it_came_has_no_dense_epochs() -> None:
+    made = plan(test=Path("../rows.csv"), model="../model", no_finetune=True)
+    assert made.config.dense_epochs == 0
+    assert not made.task.fine_tune
+    assert len(made.task.test) == 90
+
+
+def test_own_rows_without_a_model_are_learnt_from_scratch() -> None:
+    made = plan(**OWN)
+    assert made.task.model is None
+    assert made.config.dense_epochs == 10.0
+    assert made.config.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(100, 10.0), (1_600, 10.0), (6_000, 3.0), (8_000, 2.0), (10**6, 2.0)]
+)
+def test_a_model_from_scratch_sees_enough_rows(rows: int, epochs: float) -> None:
+    assert scratch_epochs(rows) == epochs
+
+
+@pytest.mark.parametrize(("budget", "epochs"), [("quick", 1.0), ("standard", 3.0), ("thorough", 5.0)])
+def test_the_budget_sets_the_epochs(budget: str, epochs: float) -> None:
+    assert plan(variants="mp", budget=budget).config.epochs == epochs
+
+
+def test_what_is_asked_for_is_what_is_done() -> None:
+    made = plan(
+        **OWN,
+        variants="bmp50+mp",
+        epochs=0.5,
+        dense_epochs=4.0,
+        learning_rate=2e-4,
+        batch_size=8,
+        max_length=32,
+        seed=3,
+        country="fra",
+        limit=30,
+        limit_test=9,
+        device="cpu",
+        budget="thorough",
+        keep="best",
+        remeasure=True,
+        command="bench run --this",
+    )
+    config = made.config
+    assert [variant.name for variant in made.variants] == ["dense", "bmp50+mp"]
+    assert (config.epochs, config.dense_epochs) == (0.5, 4.0)
+    assert config.learning_rate == config.dense_learning_rate == 2e-4
+    assert (config.batch_size, config.max_length, config.seeds) == (8, 32, [3])
+    assert (config.country, config.keep, config.budget) == ("FRA", "best", "thorough")
+    assert config.command == "bench run --this"
+    assert "France" in config.carbon_source
+    assert (len(made.task.train), len(made.task.test)) == (30, 9)
+    assert made.remeasure
+
+
+def test_the_demo_can_be_limited() -> None:
+    made = plan(variants="mp", limit=60, limit_test=24)
+    assert (len(made.task.train), len(made.task.test)) == (60, 24)
+    assert {row.label for row in made.task.train} == set(range(12))
+
+
+def test_paths_hold_wherever_the_run_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "plugin.py").write_text(PLUGIN.format(name="halving"))
+    made = plan(variants="halving", plugins=(Path("../plugin.py"),), cache=Path("../kept"))
+    assert made.plugins == ((tmp_path / "plugin.py").resolve(),)
+    assert made.cache == (tmp_path / "kept").resolve()
+    assert [variant.name for variant in made.variants] == ["dense", "halving"]
+    assert not made.cache.exists()
+
+
+@pytest.fixture(autouse=True)
+def forget_plugins() -> Iterator[None]:
+    """What a test's plugin registered is gone after it."""
+    from compressors.registry import compressor_classes
+
+    before = dict(compressor_classes())
+    yield
+    for name in set(compressor_classes()) - set(before):
+        del compressor_classes()[name]

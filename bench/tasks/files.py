@@ -326,8 +326,8 @@ def _divide(
 ) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
     """The three parts, those without a file taken from train, limited as asked; and what was done.
 
-    The limit comes after the splits, so that training has that many rows; validation taken from train
-    shrinks with it.
+    The limits come after the splits, so that training has that many rows; validation taken from train is
+    held to the test rows' limit, since it is judged as they are, else to the training rows'.
     """
     parts = {"train": (), "validation": (), "test": ()} | examples
     notes: list[str] = []
@@ -337,10 +337,11 @@ def _divide(
         notes += _hold_out(parts, "validation", VALIDATION_SHARE, labels, options)
     if options.limit is not None:
         notes += _limit(parts, "train", "--limit", options.limit, options.seed)
-        if options.validation is None:
-            share = VALIDATION_SHARE / (1 - VALIDATION_SHARE)
-            most = max(round(options.limit * share), len(_classes(parts["validation"])))
-            notes += _limit(parts, "validation", "--limit", most, options.seed)
+    if options.validation is None and parts["validation"]:
+        if options.limit_test is not None:
+            notes += _limit(parts, "validation", "--limit-test", options.limit_test, options.seed)
+        elif options.limit is not None:
+            notes += _limit(parts, "validation", "--limit", options.limit, options.seed)
     if options.limit_test is not None:
         notes += _limit(parts, "test", "--limit-test", options.limit_test, options.seed)
     return parts, notes

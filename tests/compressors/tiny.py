@@ -31,7 +31,7 @@ TELLING = {
     "blue": ["sea", "sky", "ice"],
 }
 FILLER = ["the", "a", "old", "new", "near", "under", "seen"]
-HIDDEN, HEADS, FFN, VOCABULARY, POSITIONS = 32, 4, 64, 64, 40
+HIDDEN, HEADS, FFN, VOCABULARY, POSITIONS = 32, 4, 64, 96, 40
 
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "bert": (BertConfig, BertForSequenceClassification),

@@ -7,6 +7,7 @@ the machine's power, which is marked `estimated`.
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,30 +60,47 @@ class NvmlEnergy:
 
 
 class RaplEnergy:
-    """The CPU packages' energy counters (µJ, wrapping at `max_energy_range_uj`)."""
+    """The CPU packages' energy counters (µJ, wrapping at `max_energy_range_uj`).
 
-    def __init__(self, packages: list[Path]) -> None:
-        self._packages = packages
-        self._read()
+    A counter may wrap within minutes, so it is read every `poll_s` seconds while a window is open.
+    """
+
+    def __init__(self, packages: list[Path], poll_s: float = 30.0) -> None:
+        self._packages, self._poll_s = packages, poll_s
+        self._wraps_at = [int((package / "max_energy_range_uj").read_text()) for package in packages]
+        self._used, self._before = 0, self._read()
 
     def _read(self) -> list[int]:
         return [int((package / "energy_uj").read_text()) for package in self._packages]
 
+    def _add(self) -> None:
+        now = self._read()
+        for before, after, wraps_at in zip(self._before, now, self._wraps_at, strict=True):
+            self._used += (after - before) % wraps_at
+        self._before = now
+
+    def _keep_up(self, closed: threading.Event) -> None:
+        while not closed.wait(self._poll_s):
+            self._add()
+
     def begin(self) -> None:
-        self._before = self._read()
+        self._used, self._before = 0, self._read()
+        self._closed = threading.Event()
+        self._poll = threading.Thread(target=self._keep_up, args=[self._closed], daemon=True)
+        self._poll.start()
 
     def end(self) -> Energy:
-        used = 0
-        for package, before, after in zip(self._packages, self._before, self._read(), strict=True):
-            wraps_at = int((package / "max_energy_range_uj").read_text())
-            used += (after - before) % wraps_at
-        return Energy(used / 1e6, "RAPL, CPU packages", estimated=False)
+        self._closed.set()
+        self._poll.join()
+        self._add()
+        return Energy(self._used / 1e6, "RAPL, CPU packages", estimated=False)
 
 
 class ModelledEnergy:
     """codecarbon's model: CPU load times rated power plus a constant for memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self._device = device
         logging.getLogger("codecarbon").disabled = True
         from codecarbon import OfflineEmissionsTracker
 
@@ -92,17 +110,20 @@ class ModelledEnergy:
             allow_multiple_runs=True,
             log_level="critical",
             measure_power_secs=1,
+            pue=1.0,
             tracking_mode="machine",
         )
         self._tracker.start()
 
     def begin(self) -> None:
-        self._tracker.start_task("window")
+        synchronise(self._device)
+        self._tracker.start_task()
 
     def end(self) -> Energy:
         import codecarbon
 
-        used = self._tracker.stop_task("window").energy_consumed * JOULES_PER_KWH
+        synchronise(self._device)
+        used = self._tracker.stop_task().energy_consumed * JOULES_PER_KWH
         return Energy(used, f"codecarbon {codecarbon.__version__}, modelled", estimated=True)
 
 
@@ -114,12 +135,18 @@ def open_energy_meter(device: str) -> EnergyMeter:
         try:
             return NvmlEnergy()
         except pynvml.NVMLError:
-            return ModelledEnergy()
-    packages = sorted(package for package in RAPL.glob("intel-rapl:*") if package.name.count(":") == 1)
+            return ModelledEnergy(device)
     try:
-        return RaplEnergy(packages) if packages else ModelledEnergy()
+        packages = rapl_packages()
+        return RaplEnergy(packages) if packages else ModelledEnergy(device)
     except OSError:
-        return ModelledEnergy()
+        return ModelledEnergy(device)
+
+
+def rapl_packages() -> list[Path]:
+    """The zones of whole CPU packages; not their parts, nor the platform (`psys`) that holds them all."""
+    zones = [zone for zone in RAPL.glob("intel-rapl:*") if zone.name.count(":") == 1]
+    return sorted(zone for zone in zones if (zone / "name").read_text().startswith("package"))
 
 
 def energy_findings(name: str, energy: Energy, units: int = 1) -> Findings:

@@ -22,11 +22,12 @@ class MemoryWindow:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.before = self._reset_host_peak()
         if device == "cuda":
             import torch
 
+            torch.zeros(1, device="cuda")  # opens CUDA's context, which is no part of the model
             torch.cuda.reset_peak_memory_stats()
+        self.before = self._reset_host_peak()
 
     def _reset_host_peak(self) -> int | str:
         """Resident bytes now, the kernel's high-water mark brought down to them; or why that cannot be."""

@@ -11,7 +11,9 @@ from bench.nouns.run import Device
 
 
 def devices() -> list[Device]:
-    """The NVIDIA devices of this machine; empty without a driver."""
+    """The NVIDIA devices of this machine; empty without a driver, or where CUDA is to see none."""
+    if hidden():
+        return []
     try:
         pynvml.nvmlInit()
         driver = text(pynvml.nvmlSystemGetDriverVersion())
@@ -27,6 +29,11 @@ def devices() -> list[Device]:
         ]
     except pynvml.NVMLError:
         return []
+
+
+def hidden() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides every device."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() in ("", "-1")
 
 
 def visible_device() -> Any:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from bench.encoding import Encoded
+from bench.errors import MeasuringError
 from bench.meters.findings import Findings
 from bench.meters.subject import Subject, synchronise
 from bench.nouns.measurement import measured
@@ -35,7 +36,10 @@ class Prediction:
 def predict(
     subject: Subject, rows: Sequence[Encoded], labels: Sequence[str], split: str, batch_size: int
 ) -> tuple[list[Prediction], float]:
-    """Predictions for `rows` in order, and the wall time of the forward passes in seconds."""
+    """Predictions for `rows` in order, and the wall time of the forward passes in seconds.
+
+    Raises `MeasuringError` where the model computes no numbers, as one whose precision overflows.
+    """
     names = subject.label_names
     logits, wall_time_s = [], 0.0
     for batch in subject.batches(batch_size, rows):
@@ -47,7 +51,10 @@ def predict(
         logits.append(output.float().cpu())
     if not logits:
         return [], 0.0
-    confidence, best = torch.cat(logits).softmax(-1).max(-1)
+    everything = torch.cat(logits)
+    if broken := int((~everything.isfinite()).any(-1).sum()):
+        raise MeasuringError(f"the logits of {broken} of {len(rows)} {split} rows are not finite")
+    confidence, best = everything.softmax(-1).max(-1)
     found = [
         Prediction(split, i, label, names[k], round(c, 6))
         for i, (label, k, c) in enumerate(zip(labels, best.tolist(), confidence.tolist(), strict=True))
@@ -56,9 +63,13 @@ def predict(
 
 
 def quality(test: Sequence[Prediction], labels: Sequence[str], wall_time_s: float) -> Findings:
-    """Accuracy with Wilson's interval, macro-F1 with a bootstrap interval, and the pass's wall time."""
-    number = {label: i for i, label in enumerate(labels)}
-    counts = confusion([number[p.label] for p in test], [number[p.predicted] for p in test], len(labels))
+    """Accuracy with Wilson's interval, macro-F1 with a bootstrap interval, and the pass's wall time.
+
+    A model may know classes beyond the task's `labels`; predicting one is an error like any other.
+    """
+    classes = dict.fromkeys([*labels, *(p.predicted for p in test)])
+    number = {label: i for i, label in enumerate(classes)}
+    counts = confusion([number[p.label] for p in test], [number[p.predicted] for p in test], len(classes))
     hits, rows = int(counts.trace()), len(test)
     return Findings(
         metrics={

@@ -112,18 +112,23 @@ def paired_rounds(
     rounds = Rounds({s.name: [] for s in contenders}, {s.name: [] for s in contenders})
     started = time.perf_counter()
     while not rounds.stopped:
-        first = rng.randrange(len(feeds[variant.name]) - length + 1)
+        first = rng.randrange(len(feeds[variant.name]))
         for subject in rng.sample(contenders, len(contenders)):
-            wall_s, device_s = time_block(subject, feeds[subject.name][first : first + length])
+            wall_s, device_s = time_block(subject, slice_of(feeds[subject.name], first, length))
             rounds.times_s[subject.name].append(wall_s)
             if device_s is not None:
                 rounds.device_times_s[subject.name].append(device_s)
-        block = feeds[variant.name][first : first + length]
+        block = slice_of(feeds[variant.name], first, length)
         rounds.rows.append(sum(len(batch["input_ids"]) for batch in block))
         rounds.tokens.append(sum(int(batch["attention_mask"].sum()) for batch in block))
         rounds.padded.append(sum(batch["input_ids"].numel() for batch in block))
         look(rounds, contenders, protocol, time.perf_counter() - started)
     return rounds
+
+
+def slice_of(feed: Sequence[Batch], first: int, length: int) -> list[Batch]:
+    """`length` batches from the `first` on; past the last the feed begins again."""
+    return [feed[(first + i) % len(feed)] for i in range(length)]
 
 
 def block_length(contenders: Sequence[Subject], feeds: dict[str, list[Batch]], protocol: Protocol) -> int:
@@ -132,22 +137,24 @@ def block_length(contenders: Sequence[Subject], feeds: dict[str, list[Batch]], p
         statistics.median(time_block(subject, [batch])[0] for batch in feeds[subject.name][:5])
         for subject in contenders
     )
-    wanted = int(protocol.block_s(contenders[0].device) / fastest) + 1
-    return min(wanted, min(len(feed) for feed in feeds.values()))
+    return int(protocol.block_s(contenders[0].device) / fastest) + 1
 
 
 def look(rounds: Rounds, contenders: Sequence[Subject], protocol: Protocol, spent_s: float) -> None:
-    """Decide, at every `look_every`-th round, whether to stop, and why."""
+    """Decide, at every `look_every`-th round and at the limits, whether to stop, and why."""
     count = len(rounds.rows)
-    if count >= protocol.max_rounds or (count >= protocol.min_rounds and spent_s >= protocol.max_time_s):
-        rounds.stopped = f"gave up after {count} rounds and {spent_s:.0f} s"
-    if count < protocol.min_rounds or count % protocol.look_every or spent_s < protocol.min_time_s:
+    enough = count >= protocol.min_rounds
+    at_limit = count >= protocol.max_rounds or (enough and spent_s >= protocol.max_time_s)
+    due = enough and count % protocol.look_every == 0 and spent_s >= protocol.min_time_s
+    if not at_limit and not due:
         return
     target = protocol.half_width(contenders[0].device)
     widest = max(relative_half_widths(rounds, contenders))
     if widest <= target:
         rounds.converged = True
         rounds.stopped = f"interval within ±{target:.1%} after {count} rounds"
+    elif at_limit:
+        rounds.stopped = f"gave up after {count} rounds and {spent_s:.0f} s, interval within ±{widest:.1%}"
 
 
 def relative_half_widths(rounds: Rounds, contenders: Sequence[Subject]) -> list[float]:

@@ -1,0 +1,85 @@
+"""Predictions in the task's rows and names, and the accuracy and F1 that follow from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.errors import MeasuringError
+from bench.meters.quality import Prediction, predict, quality
+from bench.meters.subject import load_subject
+from tests.bench.meters.conftest import LABELS, ROWS, Open, save_tiny
+
+
+def test_predictions_are_the_models_own_whatever_the_batches(subject: Open) -> None:
+    tiny = subject("dense")
+    labels = [LABELS[row.label] for row in ROWS]
+    found, wall_time_s = predict(tiny, tiny.rows, labels, "test", 7)
+    single, _ = predict(tiny, tiny.rows, labels, "test", 1)
+    assert wall_time_s > 0
+    assert [p.row for p in found] == list(range(len(ROWS)))
+    assert [p.label for p in found] == labels
+    assert {p.split for p in found} == {"test"}
+    assert [p.predicted for p in found] == [p.predicted for p in single]
+    for prediction, row in list(zip(found, tiny.rows, strict=True))[:10]:
+        with torch.no_grad():
+            logits = tiny.model(**{key: torch.tensor([value]) for key, value in row.items()}).logits[0]
+        assert prediction.predicted == LABELS[int(logits.argmax())]
+        assert prediction.confidence == pytest.approx(float(logits.softmax(-1).max()), abs=1e-4)
+
+
+def test_classes_in_another_order_change_no_prediction(subject: Open, tmp_path: Path) -> None:
+    """A model that numbers the classes otherwise, its head's rows in that order, says the same names."""
+    tiny = subject("dense")
+    order = [2, 0, 1]
+    folder = save_tiny(tmp_path / "artifact", tuple(LABELS[i] for i in order))
+    other = load_subject("other", folder, ROWS, 32, "cpu")
+    with torch.no_grad():
+        tiny.model.classifier.bias.copy_(torch.tensor([0.1, -0.1, 0.05]))
+        other.model.classifier.weight.copy_(tiny.model.classifier.weight[order])
+        other.model.classifier.bias.copy_(tiny.model.classifier.bias[order])
+    labels = [LABELS[row.label] for row in ROWS]
+    mine, _ = predict(tiny, tiny.rows, labels, "test", 8)
+    theirs, _ = predict(other, other.rows, labels, "test", 8)
+    assert [p.predicted for p in mine] == [p.predicted for p in theirs]
+    found = [quality(rows, LABELS, 1.0).metrics["accuracy"].value for rows in (mine, theirs)]
+    assert found[0] == found[1]
+
+
+def test_no_rows_are_no_predictions(subject: Open) -> None:
+    assert predict(subject("dense"), [], [], "validation", 8) == ([], 0.0)
+
+
+def test_logits_that_are_no_numbers_are_no_predictions(subject: Open) -> None:
+    tiny = subject("dense")
+    with torch.no_grad():
+        tiny.model.classifier.bias[1] = float("nan")
+    with pytest.raises(
+        MeasuringError, match=f"logits of {len(ROWS)} of {len(ROWS)} test rows are not finite"
+    ):
+        predict(tiny, tiny.rows, ["money"] * len(ROWS), "test", 8)
+
+
+def predictions(*pairs: tuple[str, str]) -> list[Prediction]:
+    return [Prediction("test", row, *pair, 0.9) for row, pair in enumerate(pairs)]
+
+
+def test_accuracy_and_macro_f1_by_hand() -> None:
+    # money: precision 2/3, recall 2/2; sport: 1/1, 1/2; travel: no row, so it counts in neither.
+    rows = predictions(("money", "money"), ("money", "money"), ("sport", "sport"), ("sport", "money"))
+    found = quality(rows, LABELS, 2.5).metrics
+    assert found["accuracy"].value == 0.75
+    assert found["macro_f1"].value == pytest.approx((0.8 + 2 / 3) / 2)
+    assert found["inference_wall_time"].value == 2.5
+    low, high = found["accuracy"].ci_low, found["accuracy"].ci_high
+    assert low == pytest.approx(0.3006, abs=1e-3)
+    assert high == pytest.approx(0.9544, abs=1e-3)
+
+
+def test_a_class_beyond_the_tasks_is_an_error_like_any_other() -> None:
+    rows = predictions(("money", "money"), ("sport", "weather"))
+    found = quality(rows, LABELS, 1.0).metrics
+    assert found["accuracy"].value == 0.5
+    assert found["macro_f1"].value == pytest.approx(0.5)

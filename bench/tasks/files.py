@@ -337,13 +337,13 @@ def _divide(
         notes += _hold_out(parts, "validation", VALIDATION_SHARE, labels, options)
     if options.limit is not None:
         notes += _limit(parts, "train", "--limit", options.limit, options.seed)
+    if options.limit_test is not None:
+        notes += _limit(parts, "test", "--limit-test", options.limit_test, options.seed)
     if options.validation is None and parts["validation"]:
         if options.limit_test is not None:
             notes += _limit(parts, "validation", "--limit-test", options.limit_test, options.seed)
         elif options.limit is not None:
             notes += _limit(parts, "validation", "--limit", options.limit, options.seed)
-    if options.limit_test is not None:
-        notes += _limit(parts, "test", "--limit-test", options.limit_test, options.seed)
     return parts, notes
 
 

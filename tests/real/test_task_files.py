@@ -42,7 +42,7 @@ def test_english_headlines() -> None:
     )
     assert task.name == "indicnews_english_shc/train"
     assert len(task.labels) == 12
-    assert (len(task.train), len(task.validation), len(task.test)) == (1_500, 167, 300)
+    assert (len(task.train), len(task.validation), len(task.test)) == (1_500, 300, 300)
     assert {example.label for example in task.validation} == set(range(12))
     # The 20 and 4 rows without a label have no text either.
     assert task.dropped == {"train: no text": 272, "test: no text": 40}

@@ -249,8 +249,8 @@ def test_limits_keep_every_class_and_are_said(write: Write) -> None:
     assert sizes(task.test) == {0: 9, 1: 1}
     assert task.notes[-3:] == (
         "train: 90 of 720 rows kept, by class, seed 0 (--limit)",
-        "validation: 10 of 80 rows kept, by class, seed 0 (--limit-test)",
         "test: 10 of 200 rows kept, by class, seed 0 (--limit-test)",
+        "validation: 10 of 80 rows kept, by class, seed 0 (--limit-test)",
     )
 
 

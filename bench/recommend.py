@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.nouns.run import DENSE, Result, Run
+from bench.nouns.run import DENSE, Run
 from bench.nouns.verdict import AccuracyVerdict
-from bench.statistics import accuracy_kept
+from bench.statistics import accuracy_kept, holm
 
 SPLITS = ("validation", "test")
-SPEED_MARGIN = 0.02
 
 
 def judge_accuracy(dense: Path, variant: Path, margin: float) -> dict[str, AccuracyVerdict]:
@@ -36,24 +35,15 @@ def read(predictions: Path) -> Iterator[dict[str, str]]:
 
 
 def recommend(run: Run) -> None:
-    """Mark the fastest variant that keeps accuracy on the validation rows, if the test rows agree.
+    """Mark the fastest variant that keeps accuracy: chosen on the validation rows, judged on the test rows.
 
-    Faster means that the whole interval of its speed-up lies above 1 and the margin. Without validation
-    rows the test rows choose as well.
+    All that are faster than dense and keep accuracy on the validation rows are judged on the test rows
+    together, Holm-adjusted. Without validation rows the test rows choose as well.
     """
     for result in run.results:
         result.recommended = False
-    candidates = [result for result in run.results if result.status == "ok" and result.variant != DENSE]
-    kept = [result for result in candidates if word(result, "validation") == "kept"]
-    if not kept:
-        return
-    fastest = max(kept, key=lambda result: result.metrics["speedup"].value)
-    speedup = fastest.metrics["speedup"]
-    low = speedup.value if speedup.ci_low is None else speedup.ci_low
-    fastest.recommended = low > 1 + SPEED_MARGIN and word(fastest, "test") == "kept"
-
-
-def word(result: Result, split: str) -> str | None:
-    """The verdict's word on a split; the test rows stand in where there are no validation rows."""
-    verdict = result.accuracy_kept.get(split) or result.accuracy_kept.get("test")
-    return verdict.word if verdict else None
+    candidates = [result for result in run.results if result.variant != DENSE and result.is_candidate]
+    confirmed = holm([result.accuracy_kept["test"].p_value for result in candidates])
+    kept = [result for result, holds in zip(candidates, confirmed, strict=True) if holds]
+    if kept:
+        max(kept, key=lambda result: result.metrics["speedup"].value).recommended = True

@@ -12,6 +12,7 @@ from bench.nouns.task import TaskSummary
 from bench.nouns.verdict import AccuracyVerdict
 
 DENSE = "dense"
+SPEED_MARGIN = 0.02
 
 RunStatus = Literal["running", "complete", "interrupted"]
 ResultStatus = Literal["ok", "failed", "skipped"]
@@ -121,6 +122,26 @@ class Result(Document):
     recommended: bool = False
     cached: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether the whole interval of its speed-up lies above 1 by more than the margin."""
+        speedup = self.metrics.get("speedup")
+        if self.status != "ok" or speedup is None:
+            return False
+        low = speedup.value if speedup.ci_low is None else speedup.ci_low
+        return low > 1 + SPEED_MARGIN
+
+    @property
+    def choosing_verdict(self) -> AccuracyVerdict | None:
+        """Its accuracy on the rows that choose: validation, or test where there are no validation rows."""
+        return self.accuracy_kept.get("validation") or self.accuracy_kept.get("test")
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it is faster than dense and keeps accuracy on the rows that choose."""
+        verdict = self.choosing_verdict
+        return self.is_faster and verdict is not None and verdict.word == "kept"
 
 
 class Run(Document):

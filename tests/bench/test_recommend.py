@@ -13,7 +13,7 @@ from bench.recommend import judge_accuracy, recommend
 from bench.statistics import accuracy_kept
 from tests.bench.meters.documents import run_of
 
-KEPT, LOST, UNSURE = 0, 200, 18
+KEPT, BARELY, LOST, UNSURE = 0, 13, 200, 18
 
 
 def row(name: str, speedup: float, half: float = 0.01, **lost: int) -> Result:
@@ -38,8 +38,10 @@ FAILED = Result(variant="bmp75", seed=0, status="failed", reason="memory")
         ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=KEPT, test=KEPT)], "b"),
         ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=LOST, test=KEPT)], "a"),
         ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=UNSURE, test=KEPT)], "a"),
-        # The test rows judge the one chosen; they do not choose another.
-        ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=KEPT, test=LOST)], None),
+        ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=KEPT, test=LOST)], "a"),
+        # Good enough alone, not among twelve that were tried.
+        ([row("a", 1.5, validation=KEPT, test=BARELY)], "a"),
+        ([row(f"a{i}", 1.5, validation=KEPT, test=BARELY) for i in range(12)], None),
         ([row("a", 1.5, validation=KEPT, test=UNSURE)], None),
         ([row("a", 1.5, validation=LOST, test=KEPT)], None),
         ([row("a", 0.8, validation=KEPT, test=KEPT)], None),
@@ -54,6 +56,8 @@ FAILED = Result(variant="bmp75", seed=0, status="failed", reason="memory")
         "lost on validation",
         "inconclusive on validation",
         "kept on validation, lost on test",
+        "barely kept, alone",
+        "barely kept, of twelve",
         "kept on validation, inconclusive on test",
         "kept on test alone",
         "slower than dense",

@@ -16,6 +16,7 @@ from bench.nouns.verdict import AccuracyVerdict
 from bench.statistics import (
     accuracy_kept,
     confusion,
+    holm,
     macro_f1,
     macro_f1_interval,
     median_interval,
@@ -139,11 +140,11 @@ def test_macro_f1_lies_in_its_interval(rows: list[tuple[int, int]]) -> None:
     assert 0 <= low <= float(macro_f1(counts)) <= high <= 1 + 1e-12
 
 
-def judge(rows: int, gained: int, lost: int, margin: float = 0.01, tests: int = 1) -> AccuracyVerdict:
+def judge(rows: int, gained: int, lost: int, margin: float = 0.01) -> AccuracyVerdict:
     """The verdict where the variant wins `gained` rows that dense missed, and misses `lost` that it had."""
     dense = [False] * gained + [True] * (rows - gained)
     variant = [True] * (rows - lost) + [False] * lost
-    return accuracy_kept(dense, variant, margin, tests)
+    return accuracy_kept(dense, variant, margin)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +211,26 @@ def test_a_wider_margin_is_easier_to_keep(
     assert wide != "lost" or narrow == "lost"
 
 
-def test_several_variants_at_once_widen_the_interval() -> None:
-    one, fifteen = judge(4000, 100, 100), judge(4000, 100, 100, tests=15)
-    assert one.difference == fifteen.difference
-    assert fifteen.low < one.low
-    assert fifteen.high > one.high
+@few
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_rejects_no_more_than_each_alone_and_no_less_than_bonferroni(p_values: list[float]) -> None:
+    fallen = holm(p_values)
+    for p, falls in zip(p_values, fallen, strict=True):
+        assert not falls or p <= 0.05
+        assert falls or p > 0.05 / len(p_values)
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+
+
+@few
+@given(hit_lists, st.floats(0.001, 0.2))
+def test_the_p_value_agrees_with_the_word(rows: list[tuple[bool, bool]], margin: float) -> None:
+    dense, variant = zip(*rows, strict=True)
+    verdict = accuracy_kept(dense, variant, margin)
+    if abs(verdict.p_value - 0.05) > 1e-9:
+        assert (verdict.p_value < 0.05) == (verdict.word == "kept")
 
 
 def simulate(

@@ -34,6 +34,7 @@ def verdict(word: AccuracyWord, difference: float, half: float = 0.006) -> Accur
         low=low,
         high=high,
         margin=0.01,
+        p_value=0.03,
         rows=ROWS,
         rows_needed=3092 if word == "underpowered" else None,
         reason=f"the lower bound, {100 * low:.2f} points, is set against a margin of 1 point",

@@ -28,6 +28,7 @@ VARIABLES = (
     "TOKENIZERS_PARALLELISM",
 )
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve")
+NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 STEAL_WORTH_SAYING = 0.02
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -134,6 +135,17 @@ def git(*arguments: str) -> str:
     """What a git command prints."""
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
+
+
+def precision_warnings(environment: Environment, device: str, dtypes: set[str | None]) -> list[str]:
+    """What to know of the precisions in use: bfloat16 on a CPU that has no instructions for it."""
+    native = NATIVE_BF16 & set(environment.cpu_features)
+    if device != "cpu" or "bfloat16" not in dtypes or native or not environment.cpu_features:
+        return []
+    return [
+        "this CPU has no bfloat16 instructions, so bfloat16 is emulated and slower than float32: judge mp on "
+        "a GPU, or on a CPU with avx512_bf16 or amx_bf16"
+    ]
 
 
 class MachineWatch:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from bench.cache import Cache, Step, model_fingerprint, step_id
 from bench.display import Display
-from bench.environment import MachineWatch, fingerprint
+from bench.environment import MachineWatch, fingerprint, precision_warnings
 from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import Carbon, carbon_findings
@@ -57,7 +57,9 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         run.status = "interrupted"
         raise
     finally:
-        run.environment.warnings = watch.warnings()
+        dtypes = {variant.autocast for variant in plan.variants}
+        precision = precision_warnings(run.environment, plan.config.device, dtypes)
+        run.environment.warnings = [*precision, *watch.warnings()]
         recommend(run)
         folder.write(run)
     for result in run.results:

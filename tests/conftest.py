@@ -8,7 +8,6 @@ from transformers import PreTrainedTokenizerBase
 
 from tests.compressors.tiny import TOY_ROWS, toy_tokenizer
 
-
 # Shared machines stall; how long an example takes says nothing about the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")

@@ -14,7 +14,15 @@ import psutil
 import pytest
 
 from bench import environment
-from bench.environment import MachineWatch, cores, cpu_quota, fingerprint, git_commit, worker_environment
+from bench.environment import (
+    MachineWatch,
+    cores,
+    cpu_quota,
+    fingerprint,
+    git_commit,
+    precision_warnings,
+    worker_environment,
+)
 from bench.nouns.run import Environment
 
 PRINT_FINGERPRINT = """
@@ -151,3 +159,19 @@ def test_time_that_other_guests_took_is_said(
 def test_a_real_watch_reads_real_clocks() -> None:
     watch = MachineWatch()
     assert all("CPU time" in warning for warning in watch.warnings())
+
+
+@pytest.mark.parametrize(
+    ("features", "device", "dtypes", "warned"),
+    [
+        (["avx512f"], "cpu", {"bfloat16", None}, True),
+        (["avx512f", "amx_bf16"], "cpu", {"bfloat16"}, False),
+        (["avx512f"], "cuda", {"bfloat16"}, False),
+        (["avx512f"], "cpu", {None}, False),
+    ],
+)
+def test_emulated_bfloat16_is_said(
+    features: list[str], device: str, dtypes: set[str | None], warned: bool
+) -> None:
+    here = fingerprint().model_copy(update={"cpu_features": features})
+    assert bool(precision_warnings(here, device, dtypes)) == warned

@@ -1,0 +1,54 @@
+"""Techniques together: each acts in its phase, and each counts what it was given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+import compressors
+from bench.steps.compress import prepare
+from compressors import artifact
+from compressors.shapes import encoder_weights
+from compressors.variant import parse_variant
+from tests.compressors.tiny import context_of, logits, tiny
+
+
+@pytest.mark.parametrize("spec", ["bmp50+kd+mp", "mp+kd+bmp50", "kd+mp+bmp50"])
+def test_depth_is_halved_then_pruned_then_cast(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, spec: str
+) -> None:
+    dense = tiny(layers=4)
+    whole = encoder_weights(dense)
+    variant = parse_variant(spec)
+    context = context_of(
+        dense, tokenizer, variant.removed_share, total_steps=10, dense_logits=lambda: torch.zeros(5, 3)
+    )
+    model, before = prepare(variant, dense, context)
+    assert whole is not None
+    assert before == whole // 2
+    for part in variant.parts:
+        part.on_step(9, context)
+    for part in variant.parts:
+        model = part.finish(model, context)
+    after = encoder_weights(model)
+    assert after is not None
+    assert 1 - after / before == pytest.approx(0.5, abs=0.05)
+    artifact.save(model, tokenizer, variant, tmp_path)
+    loaded = compressors.load(tmp_path)
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.config.num_hidden_layers == 2
+    assert torch.equal(logits(loaded), logits(model))
+
+
+def test_listing_and_parsing_import_no_torch() -> None:
+    code = (
+        "import sys, compressors.artifact, compressors.presets as p; "
+        "p.expand('all,study,ft,load:x', 'cpu'); "
+        "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

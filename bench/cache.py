@@ -124,10 +124,17 @@ class Cache:
     def keep(self, kind: StepKind, name: str, folder: Path) -> Step:
         """Take a step's folder into the cache under its id."""
         target = self.root / name
-        shutil.rmtree(target, ignore_errors=True)
+        remove(target)
         folder.rename(target)
         findings = Findings.model_validate_json((target / FINDINGS).read_text())
         return Step(kind, name, target, findings, cached=False)
+
+
+def remove(folder: Path) -> None:
+    """Take a step out of the cache: renamed first, so that a kill halfway leaves nothing that looks whole."""
+    if folder.exists():
+        doomed = folder.rename(folder.with_name(f"{folder.name}.{os.getpid()}.removed"))
+        shutil.rmtree(doomed)
 
 
 def link_files(source: Path, target: Path) -> None:

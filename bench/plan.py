@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 from bench.errors import InputError, did_you_mean
@@ -24,6 +25,7 @@ ACCURACY_MARGIN = 0.01
 SCRATCH_LEARNING_RATE, LEARNING_RATE = 1e-3, 3e-5
 SCRATCH_ROWS_SEEN = 16_000
 MAX_LENGTH = 128
+DEMO_EPOCHS = 0.5
 EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
 
 
@@ -71,18 +73,24 @@ def check_numbers(options: Options) -> None:
     for name, value in positive.items():
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} {value}: must be above 0")
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed}: must not be negative")
     if options.max_length is not None and options.max_length < 4:
         raise InputError(f"--max-length {options.max_length}: must be at least 4, two tokens are special")
 
 
 def choose_device(asked: str) -> str:
-    """`cpu` or `cuda`. Raises `InputError` for CUDA on a machine without an NVIDIA driver."""
+    """`cpu` or `cuda`. Raises `InputError` for CUDA without an NVIDIA driver or with a torch for CPUs."""
     if asked not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {asked}: {did_you_mean(asked, ['auto', 'cpu', 'cuda'])}")
-    found = bool(devices())
-    if asked == "cuda" and not found:
-        raise InputError("--device cuda: no NVIDIA device or driver found; use --device cpu")
-    return "cuda" if found and asked != "cpu" else "cpu"
+    missing = None
+    if not devices():
+        missing = "no NVIDIA device or driver found"
+    elif version("torch").endswith("+cpu"):
+        missing = f"torch {version('torch')} is a build for CPUs"
+    if asked == "cuda" and missing:
+        raise InputError(f"--device cuda: {missing}; use --device cpu")
+    return "cpu" if asked == "cpu" or missing else "cuda"
 
 
 def load_task(options: Options, own_files: bool) -> Task:
@@ -90,6 +98,7 @@ def load_task(options: Options, own_files: bool) -> Task:
     if options.task is not None and options.task not in TASKS:
         raise InputError(f"--task {options.task}: {did_you_mean(options.task, list(TASKS))}")
     if not own_files:
+        refuse_own_data_options(options)
         task = demo_task(options.seed)
         if options.limit:
             task = replace(task, train=limited(task, task.train, "--limit", options.limit, options.seed))
@@ -127,6 +136,21 @@ def load_task(options: Options, own_files: bool) -> Task:
     )
 
 
+def refuse_own_data_options(options: Options) -> None:
+    """Raise `InputError` for an option about the user's own data where a built-in task brings its own."""
+    given = {
+        "--no-finetune": options.no_finetune,
+        "--validation": options.validation,
+        "--test-split": options.test_split,
+        "--text-column": options.text_columns,
+        "--text-pair-column": options.text_pair_column,
+        "--label-column": options.label_column,
+    }
+    for name, value in given.items():
+        if value:
+            raise InputError(f"{name} is about your own data; add --train FILE, or drop it")
+
+
 def limited(task: Task, rows: tuple[Example, ...], option: str, most: int, seed: int) -> tuple[Example, ...]:
     """A stratified part of the rows. Raises `InputError` below one row a class."""
     if most < len(task.labels):
@@ -139,7 +163,7 @@ def limited(task: Task, rows: tuple[Example, ...], option: str, most: int, seed:
 def fill_in(options: Options, task: Task, variants: list[Variant], device: str) -> Config:
     """Every number of the run, those not asked for by the rules of `docs/measuring.md`."""
     budget = options.budget or ("quick" if task.demonstration else "standard")
-    epochs = options.epochs or EPOCHS[budget]
+    epochs = options.epochs or (DEMO_EPOCHS if task.demonstration else EPOCHS[budget])
     from_scratch = task.model is None
     dense_epochs = options.dense_epochs or (scratch_epochs(len(task.train)) if from_scratch else epochs)
     rate = options.learning_rate or (SCRATCH_LEARNING_RATE if from_scratch else LEARNING_RATE)

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bench.cache import Cache, Step, model_fingerprint, step_id
+from bench.cache import Cache, Step, model_fingerprint, remove, step_id
 from bench.display import Display
 from bench.environment import MachineWatch, fingerprint, precision_warnings
 from bench.errors import BenchError, Refusal
@@ -108,7 +108,7 @@ class Workbench:
             shutil.rmtree(self.folder.path / result.artifact)
             result.artifact = None
         if result.variant in self._made_by:
-            shutil.rmtree(self._made_by[result.variant].folder)
+            remove(self._made_by[result.variant].folder)
 
     def _measured(self, variant: Variant, seed: int) -> Result:
         """Make the variant, measure it, and put everything that was found into its row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,16 +18,17 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 def train_tokenizer(rows: Sequence[Example], max_length: int) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of the rows' texts. Accents stay: in Indic scripts they are vowels."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    texts = [normalizer.normalize_str(text) for row in rows for text in (row.text, row.pair) if text]
+    words = (word for text in texts for word, _ in pre_tokenizer.pre_tokenize_str(text))
+    tokenizer = Tokenizer(models.WordPiece(word_pieces(Counter(words)), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
     tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=SPECIAL, show_progress=False)
-    texts = [text for row in rows for text in (row.text, row.pair) if text]
-    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.BertProcessing(
         ("[SEP]", SPECIAL.index("[SEP]")), ("[CLS]", SPECIAL.index("[CLS]"))
     )
@@ -39,6 +41,27 @@ def train_tokenizer(rows: Sequence[Example], max_length: int) -> PreTrainedToken
         sep_token="[SEP]",
         mask_token="[MASK]",
     )
+
+
+def word_pieces(words: Counter[str]) -> dict[str, int]:
+    """A WordPiece vocabulary of the words: the special tokens first, then pieces in the order of learning.
+
+    The library numbers the pieces it starts from in an order that changes from process to process, and
+    breaks ties by these numbers. Naming every starting piece beforehand makes the vocabulary, and so the
+    whole run, a function of the rows.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    characters = sorted({character for word in words for character in word})
+    starting = [*characters, *(f"##{character}" for character in characters)]
+    learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=VOCABULARY, special_tokens=[*SPECIAL, *starting], show_progress=False
+    )
+    learner.train_from_iterator(words.elements(), trainer)
+    vocabulary: dict[str, int] = learner.get_vocab()
+    return vocabulary
 
 
 def small_bert(labels: Sequence[str], vocabulary: int, max_length: int) -> BertForSequenceClassification:

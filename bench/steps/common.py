@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, set_seed
 
+from bench.errors import InputError
 from bench.nouns.task import Example
 from bench.steps.request import Request
 
 
 def prepare_process(request: Request) -> None:
     """Seed everything, and pin float32 arithmetic to float32 (no TF32) for training and timing alike."""
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch cannot use this machine's GPU; use --device cpu")
     set_seed(request.seed)
     torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
 

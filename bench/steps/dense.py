@@ -27,6 +27,7 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     prepare_process(request)
     task = read_task(request.task)
     model, tokenizer = starting_point(task, request.max_length)
+    check_length(model, tokenizer, request.max_length)
     findings = Findings()
     started = time.perf_counter()
     if task.fine_tune:
@@ -48,6 +49,16 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         findings.notes.append(f"fine-tuned for {request.epochs:g} epochs in {wall_time_s:.0f} s")
     artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
     return findings
+
+
+def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Raise `InputError` where rows may become longer than the model has positions for."""
+    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= model.config.pad_token_id + 1  # their first positions stand for padding
+    longest = min(positions, tokenizer.model_max_length)
+    if max_length > longest:
+        raise InputError(f"--max-length {max_length}: this model takes {longest} tokens at most")
 
 
 def no_logits() -> torch.Tensor:

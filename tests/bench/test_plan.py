@@ -165,7 +165,7 @@ def test_the_demo_is_quick_and_of_sixteen_variants(demo: Plan) -> None:
     assert demo.task.demonstration
     assert demo.config.budget == "quick"
     assert demo.config.variants == [variant.name for variant in demo.variants]
-    assert (demo.config.epochs, demo.config.country) == (1.0, "IND")
+    assert (demo.config.epochs, demo.config.country) == (0.5, "IND")
     assert demo.config.dense_epochs == scratch_epochs(len(demo.task.train))
     assert demo.config.learning_rate == demo.config.dense_learning_rate == 1e-3
 
@@ -201,7 +201,7 @@ def test_a_model_from_scratch_sees_enough_rows(rows: int, epochs: float) -> None
 
 @pytest.mark.parametrize(("budget", "epochs"), [("quick", 1.0), ("standard", 3.0), ("thorough", 5.0)])
 def test_the_budget_sets_the_epochs(budget: str, epochs: float) -> None:
-    assert plan(variants="mp", budget=budget).config.epochs == epochs
+    assert plan(**OWN, variants="mp", budget=budget).config.epochs == epochs
 
 
 def test_what_is_asked_for_is_what_is_done() -> None:

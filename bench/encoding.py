@@ -19,10 +19,11 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Example], max_leng
     """Token numbers of each row, truncated to `max_length`, not padded."""
     if not rows:
         return []
-    pairs = [row.pair for row in rows]
+    pairs = [row.pair for row in rows if row.pair is not None]
+    assert len(pairs) in (0, len(rows)), "a task has a second text in every row or in none"
     encoded = tokenizer(
         [row.text for row in rows],
-        pairs if any(pairs) else None,
+        pairs or None,
         truncation=True,
         max_length=max_length,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -24,7 +25,8 @@ TASKS = {"demo": "generated Marathi headlines, twelve topics, a small BERT train
 ACCURACY_MARGIN = 0.01
 SCRATCH_LEARNING_RATE, LEARNING_RATE = 1e-3, 3e-5
 SCRATCH_ROWS_SEEN = 16_000
-MAX_LENGTH = 128
+MAX_LENGTH, DEMO_MAX_LENGTH = 128, 64
+POSITIONS_FOR_PADDING = 2
 DEMO_EPOCHS = 0.5
 EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
 
@@ -179,7 +181,7 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
         learning_rate=rate,
         dense_learning_rate=rate,
         batch_size=options.batch_size,
-        max_length=options.max_length or (64 if task.demonstration else MAX_LENGTH),
+        max_length=options.max_length or default_length(task),
         country=options.country.upper(),
         carbon_intensity=carbon.intensity,
         carbon_source=carbon.source,
@@ -187,6 +189,17 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
         accuracy_margin=ACCURACY_MARGIN,
         keep=options.keep,
     )
+
+
+def default_length(task: Task) -> int:
+    """Tokens a row is cut to: less for the demo's headlines, and no more than a local checkpoint takes."""
+    if task.demonstration:
+        return DEMO_MAX_LENGTH
+    config = Path(task.model or "") / "config.json"
+    if task.model is None or not config.is_file():
+        return MAX_LENGTH
+    positions = json.loads(config.read_text()).get("max_position_embeddings", MAX_LENGTH)
+    return int(min(MAX_LENGTH, positions - POSITIONS_FOR_PADDING))
 
 
 def scratch_epochs(rows: int) -> float:

@@ -99,7 +99,9 @@ def fine_tune(
         context=context,
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    mean_loss = trainer.train().training_loss
+    if not math.isfinite(mean_loss):
+        raise TrainingFailed(f"the training loss became {mean_loss} within {steps} steps")
     model.eval()
     return callback.curve
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from bench.errors import InputError
 from bench.nouns.task import Example
@@ -24,3 +24,13 @@ def label_numbers(model: PreTrainedModel, labels: Sequence[str], rows: Sequence[
     """Each row's label as the model numbers its classes, which need not be the task's order."""
     order = [int(model.config.label2id[label]) for label in labels]
     return [order[row.label] for row in rows]
+
+
+def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Raise `InputError` where rows may become longer than the model has positions for."""
+    positions = getattr(model.config, "max_position_embeddings", None) or max_length
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        positions -= model.config.pad_token_id + 1  # their first positions stand for padding
+    longest = min(positions, tokenizer.model_max_length)
+    if max_length > longest:
+        raise InputError(f"--max-length {max_length}: this model takes {longest} tokens at most")

@@ -12,7 +12,7 @@ from bench.encoding import encode
 from bench.meters.energy import energy_findings, open_energy_meter
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
-from bench.steps.common import label_numbers, prepare_process
+from bench.steps.common import check_length, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.steps.teacher import read_logits
 from bench.tasks.stored import read_task
@@ -51,6 +51,7 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         removed_share=variant.removed_share,
     )
     model, weights_before = prepare(variant, dense_model(), context)
+    check_length(model, context.tokenizer, request.max_length)
     findings = Findings()
     if variant.trains:
         schedule = Schedule(

@@ -13,7 +13,7 @@ from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
-from bench.steps.common import label_numbers, prepare_process
+from bench.steps.common import check_length, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
@@ -49,16 +49,6 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         findings.notes.append(f"fine-tuned for {request.epochs:g} epochs in {wall_time_s:.0f} s")
     artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
     return findings
-
-
-def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """Raise `InputError` where rows may become longer than the model has positions for."""
-    positions = getattr(model.config, "max_position_embeddings", None) or max_length
-    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        positions -= model.config.pad_token_id + 1  # their first positions stand for padding
-    longest = min(positions, tokenizer.model_max_length)
-    if max_length > longest:
-        raise InputError(f"--max-length {max_length}: this model takes {longest} tokens at most")
 
 
 def no_logits() -> torch.Tensor:

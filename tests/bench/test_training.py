@@ -265,7 +265,6 @@ def test_a_broken_loss_ends_the_training(
     assert probe.steps[-1] == start
 
 
-@pytest.mark.xfail(strict=True, reason="only the losses that are logged are looked at, every second here")
 def test_a_loss_that_breaks_in_the_last_step_is_noticed(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:

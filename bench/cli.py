@@ -220,18 +220,24 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     """Go on with a run, asked as it was; other options are refused, since they would be ignored."""
     from bench.folder import RunFolder
     from bench.plan import make_plan
+    from bench.tasks.stored import summary
 
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE" and name not in ("resume", "json"):
             raise InputError(f"--resume goes on as the run was asked: drop --{name.replace('_', '-')}")
     folder = RunFolder(path)
-    earlier = folder.read()
-    carry_out(make_plan(folder.options()), folder, as_json, earlier)
+    earlier, plan = folder.read(), make_plan(folder.options())
+    if summary(plan.task).fingerprint != earlier.task.fingerprint:
+        raise InputError(f"--resume {path}: its data or model changed since; start a new run")
+    carry_out(plan, folder, as_json, earlier)
 
 
 def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None = None) -> None:
-    """Run the plan, write the report, print it; an interruption prints what there is and exits 130."""
+    """Run the plan, write the report, print it; an interruption prints what there is and exits 130.
+
+    Bad input that only shows when dense is made takes the run folder back.
+    """
     from bench.display import open_display
     from bench.runner import run_plan
 
@@ -244,6 +250,10 @@ def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None 
             result = run_plan(plan, folder, display, earlier)
         if any(row.status == "failed" for row in result.results):
             code = ExitCode.FAILED
+    except InputError:
+        if earlier is None:
+            folder.discard()
+        raise
     except KeyboardInterrupt:
         result, code = folder.read(), ExitCode.INTERRUPTED
     write_report(folder, result)

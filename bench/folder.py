@@ -54,7 +54,7 @@ class RunFolder:
                     "free some, name another disk, or keep less with --keep best"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / OPTIONS, options.model_dump_json(indent=2))
+            write_atomically(path / OPTIONS, options.absolute().model_dump_json(indent=2))
         except OSError as error:
             for folder in fresh:
                 with contextlib.suppress(OSError):
@@ -63,6 +63,13 @@ class RunFolder:
                 f"--out {path}: cannot be written ({error.strerror}); name another folder"
             ) from None
         return cls(path)
+
+    def discard(self) -> None:
+        """Take back a run that could not begin: our own files, and the folder if nothing else is in it."""
+        for name in (RUN, OPTIONS):
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def options(self) -> Options:
         """The options the run was asked with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,3 +43,12 @@ class Options(BaseModel):
     cache: Path = Path(".bench/cache")
     remeasure: bool = False
     command: str = "bench run"
+
+    def absolute(self) -> Options:
+        """The same with every path absolute, so that it means the same from any folder."""
+        paths = {name: getattr(self, name) for name in ("train", "test", "validation", "out", "cache")}
+        changes: dict[str, Any] = {name: path.absolute() for name, path in paths.items() if path}
+        changes["plugins"] = tuple(plugin.absolute() for plugin in self.plugins)
+        if self.model and Path(self.model).exists():
+            changes["model"] = str(Path(self.model).absolute())
+        return self.model_copy(update=changes)

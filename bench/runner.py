@@ -53,7 +53,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
                 folder.write(run)
                 display.end(result)
         run.status = "complete"
-    except KeyboardInterrupt:
+    except BaseException:
         run.status = "interrupted"
         raise
     finally:

@@ -82,3 +82,24 @@ def test_an_unknown_option_is_a_usage_error(tmp_path: Path) -> None:
     done = bench("run", "--varients", "all", cwd=tmp_path)
     assert done.returncode == 2
     assert "--variants" in done.stderr
+
+
+def test_input_that_only_the_worker_can_refuse_leaves_no_run(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from tests.compressors.tiny import toy_tokenizer
+
+    write_rows(tmp_path / "rows.csv", 60)
+    checkpoint = tmp_path / "checkpoint"
+    toy_tokenizer(["bank goal match"]).save_pretrained(checkpoint)
+    settings = BertConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+    )
+    BertForSequenceClassification(settings).save_pretrained(checkpoint)
+    before = sorted(tmp_path.iterdir())
+    asked = ("--model", "checkpoint", "--no-finetune", "--test", "rows.csv", "--cache", "checkpoint/cache")
+    done = bench("run", *asked, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "has no class 'money'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(tmp_path.iterdir()) == before

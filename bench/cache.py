@@ -11,6 +11,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 import bench
 import compressors
 from bench.errors import InputError
@@ -20,7 +22,7 @@ from bench.steps.request import Request, StepKind
 from bench.worker import FINDINGS, REQUEST
 from compressors.variant import parse_variant
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "numpy")
+LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "codecarbon")
 TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
 MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget")
 INPUTS: dict[StepKind, tuple[str, ...]] = {
@@ -94,6 +96,21 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def prepare(self, needed_bytes: int) -> None:
+        """Find the folder writable and with room, or raise `InputError`; clear what dead runs left in it."""
+        fresh = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        free = shutil.disk_usage(fresh).free
+        if free < needed_bytes:
+            raise InputError(
+                f"--cache {self.root}: {free / 1e6:.0f} MB free, about {needed_bytes / 1e6:.0f} MB needed; "
+                "free some, or name another disk"
+            )
+        self.fresh_folder("probe").rmdir()
+        for folder in self.root.glob("*.*"):
+            owner = folder.name.split(".")[1]
+            if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def find(self, kind: StepKind, name: str) -> Step | None:
         """The finished step of this id, or None."""
         folder = self.root / name
@@ -121,13 +138,26 @@ class Cache:
             ) from None
         return folder
 
+    def take(self, folder: Path, target: Path) -> None:
+        """Rename a complete folder to its place, in place of what may be there."""
+        remove(target)
+        folder.rename(target)
+
     def keep(self, kind: StepKind, name: str, folder: Path) -> Step:
         """Take a step's folder into the cache under its id."""
         target = self.root / name
-        remove(target)
-        folder.rename(target)
+        self.take(folder, target)
         findings = Findings.model_validate_json((target / FINDINGS).read_text())
         return Step(kind, name, target, findings, cached=False)
+
+
+def weights_fingerprint(artifact: Path) -> str:
+    """A hash of an artifact's weights, so that a measurement belongs to the weights it was made with."""
+    digest = hashlib.sha256()
+    for file in sorted(artifact.glob("*.safetensors")):
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
 def remove(folder: Path) -> None:
@@ -143,9 +173,12 @@ def link_files(source: Path, target: Path) -> None:
 
 
 def link(file: str, place: str) -> None:
-    """One file, whatever lay in its place."""
+    """One file, whatever lay in its place. Only weights are shared; what a user may edit is copied."""
     Path(place).unlink(missing_ok=True)
     try:
-        os.link(file, place)
+        if file.endswith(".safetensors"):
+            os.link(file, place)
+            return
     except OSError:
-        shutil.copy2(file, place)
+        pass  # another file system
+    shutil.copy2(file, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from bench.errors import BenchError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from bench.folder import RunFolder
-    from bench.nouns.run import Run
+    from bench.nouns.run import Config, Environment, Run
+    from bench.nouns.task import TaskSummary
     from bench.options import Options
     from bench.plan import Plan
 
@@ -36,6 +38,11 @@ def main() -> None:
     except BenchError as error:
         Console(stderr=True).print(f"bench: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        Console(stderr=True).print(f"bench: the disk is full ({error.filename}); free some, then --resume")
+        sys.exit(ExitCode.FAILED)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
 
@@ -199,12 +206,15 @@ def choose_keep(word: str) -> Any:
 
 def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
     """Plan, and then print the plan or carry it out."""
+    from bench.cache import Cache
     from bench.estimate import estimate
     from bench.folder import RunFolder
     from bench.plan import make_plan
 
     plan = make_plan(options)
     expected = estimate(plan)
+    if dry_run and as_json:
+        raise InputError("--json prints a run, and --dry-run makes none; drop one of them")
     if dry_run:
         from bench.tasks.stored import summary
         from reports.plan import render
@@ -213,11 +223,17 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
         render(summary(plan.task), plan.config, trained, expected.time_s, expected.disk_bytes, Console())
         return
     folder = RunFolder.create(options.out, options, expected.disk_bytes)
+    try:
+        Cache(plan.cache).prepare(expected.disk_bytes)
+    except InputError:
+        folder.discard()
+        raise
     carry_out(plan, folder, as_json)
 
 
 def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     """Go on with a run, asked as it was; other options are refused, since they would be ignored."""
+    from bench.environment import fingerprint
     from bench.folder import RunFolder
     from bench.plan import make_plan
     from bench.tasks.stored import summary
@@ -227,10 +243,27 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
         if source is not None and source.name == "COMMANDLINE" and name not in ("resume", "json"):
             raise InputError(f"--resume goes on as the run was asked: drop --{name.replace('_', '-')}")
     folder = RunFolder(path)
-    earlier, plan = folder.read(), make_plan(folder.options())
-    if summary(plan.task).fingerprint != earlier.task.fingerprint:
-        raise InputError(f"--resume {path}: its data or model changed since; start a new run")
+    options = folder.options()
+    for plugin in options.plugins:
+        Console(stderr=True).print(f"running the plugin {plugin}", markup=False, highlight=False)
+    earlier, plan = folder.read(), make_plan(options)
+    changed = changes(earlier, plan.config, summary(plan.task), fingerprint())
+    if changed:
+        raise InputError(f"--resume {path}: {changed} changed since; start a new run")
     carry_out(plan, folder, as_json, earlier)
+
+
+def changes(earlier: Run, config: Config, task: TaskSummary, environment: Environment) -> str | None:
+    """What of a run is no longer what it was, so that its results cannot stand beside new ones."""
+    if task.fingerprint != earlier.task.fingerprint:
+        return "its data or model"
+    if config != earlier.config:
+        return "its configuration"
+    if environment.measuring_key != earlier.environment.measuring_key:
+        return "the machine, its threads or its settings"
+    if environment.versions != earlier.environment.versions:
+        return "a library"
+    return None
 
 
 def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None = None) -> None:

@@ -36,15 +36,16 @@ CGROUP = Path("/sys/fs/cgroup")
 def worker_environment() -> dict[str, str]:
     """The variables workers run with beyond the user's: a fixed thread count, and passive waiting.
 
-    OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold. CUDA
-    counts its devices as NVML does, so that the energy read is that of the device in use.
+    OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold. One GPU
+    is used, and CUDA counts devices as NVML does, so that the energy read is that of the one in use.
     """
     ours = {
         "OMP_NUM_THREADS": str(cores()),
         "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
-    return {name: value for name, value in ours.items() if name not in os.environ}
+    one_device = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
+    return {name: value for name, value in ours.items() if name not in os.environ} | one_device
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ Exception
 └── BenchError             one line for the user, no traceback; `exit_code` says how the command ends
     ├── InputError         a value the user gave cannot be used (exit 2)
     ├── Refusal            a variant cannot be made of this model; its row is `skipped`
-    └── MeasuringError     something could not be measured here (exit 3)
+    └── MeasuringError     something could not be measured here; its row is `failed`
 
 Everything else that escapes is a bug of ours and keeps its traceback.
 """
@@ -20,7 +20,6 @@ class ExitCode(enum.IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
-    CANNOT_MEASURE = 3
     INTERRUPTED = 130
 
 
@@ -43,13 +42,11 @@ class Refusal(BenchError):
 class MeasuringError(BenchError):
     """A quantity that cannot be measured on this machine."""
 
-    exit_code = ExitCode.CANNOT_MEASURE
-
 
 def did_you_mean(word: str, known: list[str]) -> str:
     """A hint that ends an error about an unknown `word`: the nearest known one, then all."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word.lower(), known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(known)}"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from bench import scratch
-from bench.errors import InputError
 from bench.nouns.task import Task
 from bench.plan import Plan
 from bench.protocol import PROTOCOLS
+from compressors.artifact import read_config
 from compressors.variant import Variant
 
 CUDA_FLOPS_PER_S = 2e13
@@ -47,7 +45,7 @@ def estimate(plan: Plan) -> Estimate:
     rows_per_s = flops_per_s(plan.config.device) / (2 * size.encoder * tokens_per_row(plan))
     time_s = START_S + training_s(plan.config.dense_epochs, plan.task, 1.0, rows_per_s)
     for variant in plan.variants:
-        share = HALVED_BY_STUDENT if any(part.needs_teacher for part in variant.parts) else 1.0
+        share = HALVED_BY_STUDENT if variant.needs_teacher else 1.0
         if variant.trains:
             time_s += training_s(plan.config.epochs, plan.task, share, rows_per_s)
         time_s += PER_VARIANT_S + measuring_s(plan, rows_per_s)
@@ -74,7 +72,7 @@ def measuring_s(plan: Plan, rows_per_s: float) -> float:
 def stored_bytes(variant: Variant, size: ModelSize) -> int:
     """Bytes of a variant's weights, before any rounding of shapes."""
     encoder = size.encoder * (1 - variant.removed_share)
-    if any(part.needs_teacher for part in variant.parts):
+    if variant.needs_teacher:
         encoder *= HALVED_BY_STUDENT
     return int((size.parameters - size.encoder + encoder) * (2 if variant.autocast else 4))
 
@@ -92,22 +90,12 @@ def model_size(model: str | None) -> ModelSize:
             "num_hidden_layers": scratch.LAYERS,
             "intermediate_size": scratch.FFN,
         }
-    elif (Path(model) / "config.json").is_file():
-        config |= read_config(Path(model) / "config.json")
+    else:
+        found = read_config(model)
+        config |= {name: found[name] for name in config if isinstance(found.get(name), int)}
     hidden = config["hidden_size"]
     encoder = config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * config["intermediate_size"])
     return ModelSize(encoder + config["vocab_size"] * hidden, encoder)
-
-
-def read_config(file: Path) -> dict[str, int]:
-    """The sizes in a checkpoint's `config.json`; other families name them otherwise, and keep defaults."""
-    try:
-        found = json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error}); save the model again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: not a JSON object; save the model again")
-    return {name: value for name, value in found.items() if isinstance(value, int)}
 
 
 def tokens_per_row(plan: Plan) -> float:

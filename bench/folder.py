@@ -62,7 +62,7 @@ class RunFolder:
             raise InputError(
                 f"--out {path}: cannot be written ({error.strerror}); name another folder"
             ) from None
-        return cls(path)
+        return cls(path.absolute() if path == Path() else path)
 
     def discard(self) -> None:
         """Take back a run that could not begin: our own files, and the folder if nothing else is in it."""

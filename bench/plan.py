@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from bench.options import Options
 from bench.tasks.demo import demo_task
 from bench.tasks.files import FileOptions, load_files
 from bench.tasks.split import limit
+from compressors.artifact import read_config
 from compressors.presets import expand
 from compressors.registry import add_plugins
 from compressors.variant import Variant
@@ -49,7 +49,7 @@ def make_plan(options: Options) -> Plan:
     add_plugins(options.plugins)
     device = choose_device(options.device)
     own_files = options.train is not None or options.test is not None or options.model is not None
-    variants = expand(options.variants or ("fast" if own_files else "all"), device)
+    variants = expand(options.variants or ("fast" if options.model else "all"), device)
     task = load_task(options, own_files)
     if not task.train and any(variant.trains for variant in variants):
         trained = next(variant.name for variant in variants if variant.trains)
@@ -75,8 +75,10 @@ def check_numbers(options: Options) -> None:
     for name, value in positive.items():
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} {value}: must be above 0")
-    if options.seed < 0:
-        raise InputError(f"--seed {options.seed}: must not be negative")
+    if not 0 <= options.seed < 2**32:
+        raise InputError(f"--seed {options.seed}: must lie in 0..4294967295")
+    if options.dense_epochs and options.no_finetune:
+        raise InputError("--dense-epochs: dense is not trained with --no-finetune; drop one of them")
     if options.max_length is not None and options.max_length < 4:
         raise InputError(f"--max-length {options.max_length}: must be at least 4, two tokens are special")
 
@@ -106,7 +108,8 @@ def load_task(options: Options, own_files: bool) -> Task:
             task = replace(task, train=limited(task, task.train, "--limit", options.limit, options.seed))
         if options.limit_test:
             test = limited(task, task.test, "--limit-test", options.limit_test, options.seed)
-            task = replace(task, test=test)
+            validation = limited(task, task.validation, "--limit-test", options.limit_test, options.seed)
+            task = replace(task, test=test, validation=validation)
         return task
     if options.task is not None:
         raise InputError(
@@ -195,11 +198,10 @@ def default_length(task: Task) -> int:
     """Tokens a row is cut to: less for the demo's headlines, and no more than a local checkpoint takes."""
     if task.demonstration:
         return DEMO_MAX_LENGTH
-    config = Path(task.model or "") / "config.json"
-    if task.model is None or not config.is_file():
+    positions = read_config(task.model).get("max_position_embeddings") if task.model else None
+    if not isinstance(positions, int) or positions <= POSITIONS_FOR_PADDING:
         return MAX_LENGTH
-    positions = json.loads(config.read_text()).get("max_position_embeddings", MAX_LENGTH)
-    return int(min(MAX_LENGTH, positions - POSITIONS_FOR_PADDING))
+    return min(MAX_LENGTH, positions - POSITIONS_FOR_PADDING)
 
 
 def scratch_epochs(rows: int) -> float:

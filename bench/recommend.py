@@ -10,13 +10,11 @@ from bench.nouns.run import DENSE, Run
 from bench.nouns.verdict import AccuracyVerdict
 from bench.statistics import accuracy_kept, holm
 
-SPLITS = ("validation", "test")
-
 
 def judge_accuracy(dense: Path, variant: Path, margin: float) -> dict[str, AccuracyVerdict]:
     """Verdicts by split, from two files of predictions on the same rows."""
     verdicts = {}
-    for split in SPLITS:
+    for split in ("validation", "test"):
         dense_hits, variant_hits = hits(dense, split), hits(variant, split)
         if dense_hits:
             verdicts[split] = accuracy_kept(dense_hits, variant_hits, margin)
@@ -37,8 +35,9 @@ def read(predictions: Path) -> Iterator[dict[str, str]]:
 def recommend(run: Run) -> None:
     """Mark the fastest variant that keeps accuracy: chosen on the validation rows, judged on the test rows.
 
-    All that are faster than dense and keep accuracy on the validation rows are judged on the test rows
-    together, Holm-adjusted. Without validation rows the test rows choose as well.
+    Those faster than dense that lose less than the margin on the validation rows are chosen; whether they
+    keep accuracy is judged on the test rows, Holm-adjusted over all of them. Without validation rows the
+    test rows choose as well.
     """
     for result in run.results:
         result.recommended = False

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bench.cache import Cache, Step, model_fingerprint, remove, step_id
+from bench.cache import Cache, Step, model_fingerprint, remove, step_id, weights_fingerprint
 from bench.display import Display
 from bench.environment import MachineWatch, fingerprint, precision_warnings
 from bench.errors import BenchError, Refusal
@@ -43,9 +43,10 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     )
     done = {result.variant: result for result in earlier.results if result.status == "ok"} if earlier else {}
     watch = MachineWatch()
+    folder.write(run)
     try:
         with Workers() as workers:
-            bench = Workbench(plan, folder, workers, display, run.environment.machine_key)
+            bench = Workbench(plan, folder, workers, display, run.environment.measuring_key)
             for number, variant in enumerate(plan.variants, start=1):
                 display.begin(variant.name, number, len(plan.variants))
                 result = done.get(variant.name) or bench.result(variant)
@@ -77,7 +78,7 @@ class Workbench:
     folder: RunFolder
     workers: Workers
     display: Display
-    machine_key: str
+    measuring_key: str
     cache: Cache = field(init=False)
     _made_by: dict[str, Step] = field(default_factory=dict)
 
@@ -89,7 +90,7 @@ class Workbench:
         if not self._task.exists():
             fresh = self.cache.fresh_folder(self._task_id)
             write_task(self.plan.task, fresh)
-            fresh.rename(self._task)
+            self.cache.take(fresh, self._task)
 
     def result(self, variant: Variant) -> Result:
         """The variant's row, whatever came of it. Raises `BenchError` if the variant is dense itself."""
@@ -104,17 +105,15 @@ class Workbench:
 
     def drop_artifact(self, result: Result) -> None:
         """Remove the result's artifact from the run folder, and its making from the cache."""
-        if result.artifact:
-            shutil.rmtree(self.folder.path / result.artifact)
-            result.artifact = None
+        shutil.rmtree(self.folder.artifact(result.variant), ignore_errors=True)
+        result.artifact = None
         if result.variant in self._made_by:
             remove(self._made_by[result.variant].folder)
 
     def _measured(self, variant: Variant, seed: int) -> Result:
         """Make the variant, measure it, and put everything that was found into its row."""
         dense = self._step("dense", DENSE, seed)
-        distilled = any(part.needs_teacher for part in variant.parts)
-        teacher = self._step("teacher", DENSE, seed, dense=dense) if distilled else None
+        teacher = self._step("teacher", DENSE, seed, dense=dense) if variant.needs_teacher else None
         made = dense
         if variant.name != DENSE:
             made = self._step("compress", variant.name, seed, dense=dense, teacher=teacher)
@@ -130,7 +129,7 @@ class Workbench:
             seed=seed,
             status="ok",
             artifact=self.folder.add_artifact(variant.name, made.folder / ARTIFACT),
-            cached=[step.kind for step in (made, timing, footprint) if step.cached],
+            cached=[step.kind for step in (teacher, made, timing, footprint) if step and step.cached],
             **dict(findings),
         )
         predictions = self.folder.add_predictions(variant.name, timing.folder / PREDICTIONS)
@@ -160,7 +159,8 @@ class Workbench:
         measuring = kind in ("timing", "footprint")
         ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
         if measuring:
-            ids["machine"] = self.machine_key
+            ids |= {name: weights_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
+            ids["machine"] = self.measuring_key
         name = step_id(request, ids)
         found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)
         return found or self._do(kind, name, request)
@@ -188,8 +188,16 @@ def collect(variant: Variant, made: Step, teacher: Step | None, *measured: Step)
         findings.unavailable["pruned_fraction"] = "dense is not pruned"
     if teacher:
         for name in COST:
-            if name in findings.metrics and name in teacher.findings.metrics:
-                own, shared = findings.metrics[name], teacher.findings.metrics[name]
-                findings.metrics[name] = own.model_copy(update={"value": own.value + shared.value})
+            add_shared_cost(findings, name, teacher.findings)
         findings.notes.append("compressing costs include dense's logits, computed once for all students")
     return findings
+
+
+def add_shared_cost(findings: Findings, name: str, shared: Findings) -> None:
+    """Add the teacher's part of a cost; where it is missing or had otherwise, the sum is unavailable."""
+    own, more = findings.metrics.pop(name, None), shared.metrics.get(name)
+    if own and more and own.source == more.source:
+        findings.metrics[name] = own.model_copy(update={"value": own.value + more.value})
+    elif name not in findings.unavailable:
+        reason = shared.unavailable.get(name, "its parts come from different sources")
+        findings.unavailable[name] = f"dense's logits: {reason}"

@@ -135,6 +135,20 @@ def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def read_config(path_or_id: str) -> dict[str, Any]:
+    """A local checkpoint's `config.json`; empty for a hub id. Raises `InputError` where it is broken."""
+    file = Path(path_or_id) / "config.json"
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON ({error}); save the model again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file}: not a JSON object; save the model again")
+    return found
+
+
 def check_checkpoint(path_or_id: str) -> None:
     """Raise `InputError` unless `path_or_id` is a folder with safetensors weights, or may be a hub id."""
     folder = Path(path_or_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.errors import InputError
+from compressors.artifact import check_checkpoint
 from compressors.contract import Compressor, Context, Phase
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Load(Compressor):
     def validate(self, device: str) -> None:
         if not self.path:
             raise InputError("load: no checkpoint named; write load:PATH_OR_ID")
+        check_checkpoint(self.path)
 
     def refuses(self, other: Compressor) -> str | None:
         return (
@@ -39,9 +41,9 @@ class Load(Compressor):
         context.tokenizer = load_tokenizer(self.path)
         loaded = load_model(self.path, "auto")
         names = {str(name) for name in loaded.config.id2label.values()}
-        if names != set(context.labels):
+        if not set(context.labels) <= names:
             raise InputError(
-                f"load:{self.path}: its classes {sorted(names)[:5]} are not the task's "
+                f"load:{self.path}: its classes {sorted(names)[:5]} lack one of the task's "
                 f"{sorted(context.labels)[:5]}; load a checkpoint fine-tuned on the same label names"
             )
         return loaded

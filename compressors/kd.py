@@ -48,6 +48,10 @@ class Distillation(Compressor):
             raise InputError(f"kd: layers={self.layers} is not a number above 0, half or all")
         if self.student and self.layers != "half":
             raise InputError("kd: give layers or student, not both: a checkpoint brings its own depth")
+        if self.student:
+            from compressors.artifact import check_checkpoint
+
+            check_checkpoint(self.student)
         if self.temperature <= 0:
             raise InputError(f"kd: temperature={self.temperature} must be above 0")
         if not 0 <= self.soft_share <= 1:
@@ -112,16 +116,17 @@ def take_layers(model: PreTrainedModel, layers: str) -> tuple[PreTrainedModel, l
     """A copy of `model` with `layers` of its encoder layers, evenly spaced, and which ones they were."""
     from torch import nn
 
-    from compressors.shapes import encoder_of
+    from compressors.shapes import layer_stack
 
     student = copy.deepcopy(model)
-    encoder = encoder_of(student)
-    depth = len(encoder.layer)
+    owner, attribute = layer_stack(student)
+    stack = getattr(owner, attribute)
+    depth = len(stack)
     wanted = {"half": max(1, depth // 2), "all": depth}.get(layers) or int(layers)
     if wanted > depth:
         raise Refusal(f"kd: layers={layers} is more than the {depth} layers of dense")
     taken = [(i + 1) * depth // wanted - 1 for i in range(wanted)]
-    encoder.layer = nn.ModuleList(encoder.layer[i] for i in taken)
+    setattr(owner, attribute, nn.ModuleList(stack[i] for i in taken))
     student.config.num_hidden_layers = wanted
     for shapes in ("layer_heads", "layer_ffn_widths"):
         if hasattr(student.config, shapes):

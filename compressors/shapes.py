@@ -127,6 +127,19 @@ def encoder_of(model: PreTrainedModel) -> Any:
     return model.base_model.encoder
 
 
+def layer_stack(model: PreTrainedModel) -> tuple[nn.Module, str]:
+    """The module and attribute that hold the model's list of layers, whatever its family calls them.
+
+    Raises `Refusal` where there is no such list, as in a model whose layers share their weights.
+    """
+    depth = model.config.num_hidden_layers
+    for owner in model.base_model.modules():
+        for attribute, child in owner.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == depth:
+                return owner, attribute
+    raise Refusal(f"a {model.config.model_type} model has no list of {depth} layers to take some of")
+
+
 def layer_shapes(model: PreTrainedModel) -> list[tuple[int, int]]:
     """(heads, feed-forward width) of each encoder layer; empty for a family that is not known."""
     try:

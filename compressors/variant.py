@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from bench.errors import InputError, did_you_mean
@@ -53,6 +54,11 @@ class Variant:
         return next((part.autocast for part in self.parts if part.autocast), None)
 
     @property
+    def needs_teacher(self) -> bool:
+        """Whether any part learns from dense's logits."""
+        return any(part.needs_teacher for part in self.parts)
+
+    @property
     def removed_share(self) -> float:
         """The largest share of encoder weights that one of its parts removes."""
         return max((part.removes for part in self.parts), default=0.0)
@@ -75,8 +81,23 @@ def parse_variant(spec: str) -> Variant:
         return Variant()
     if len(spec.splitlines()) > 1:
         raise InputError(f"unknown variant {spec!r}: it spans several lines")
-    parts = sorted((parse_part(part) for part in spec.split("+")), key=lambda part: part.phase)
+    parts = sorted((parse_part(part) for part in split_parts(spec)), key=lambda part: part.phase)
     return Variant(tuple(parts))
+
+
+def split_parts(spec: str) -> list[str]:
+    """The parts between plus signs, but for those inside a path that exists: `load:runs/x/bmp25+kd`."""
+    pieces = spec.split("+")
+    parts: list[str] = []
+    while pieces:
+        taken = 1
+        for end in range(2, len(pieces) + 1):
+            path = "+".join(pieces[:end]).partition(":")[2].removeprefix("student=")
+            if path and Path(path).exists():
+                taken = end
+        parts.append("+".join(pieces[:taken]))
+        pieces = pieces[taken:]
+    return parts
 
 
 def parse_part(text: str) -> Compressor:

@@ -14,6 +14,7 @@ from reports.numbers import Ladder, counted
 from reports.sentence import Line, Name, closing, interval_of, points, verdict_of
 
 ABSENT = "–"
+BIDI = "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 INTERVAL = "±"
 ESTIMATED = "~"
 UNCONVERGED = "*"
@@ -215,8 +216,8 @@ def essentials(full: Report) -> Report:
 
 
 def plain(text: str) -> str:
-    """`text` on one line and without control characters, so that nothing in it acts on a terminal."""
-    shown = (" " if unicodedata.category(mark) in {"Cc", "Cs"} else mark for mark in text)
+    """`text` on one line, without control and direction marks, so that nothing in it acts on a terminal."""
+    shown = (" " if unicodedata.category(mark) in {"Cc", "Cs"} or mark in BIDI else mark for mark in text)
     return re.sub(r"\s+", " ", "".join(shown))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,7 +31,12 @@ class Energy:
 
 
 class EnergyMeter(Protocol):
-    """`begin` opens a window, `end` closes it and says what was used since."""
+    """`begin` opens a window, `end` closes it and says what was used since.
+
+    A window shorter than `shortest_window_s` holds no energy that can be told.
+    """
+
+    shortest_window_s: float
 
     def begin(self) -> None: ...
 
@@ -38,7 +44,9 @@ class EnergyMeter(Protocol):
 
 
 class NvmlEnergy:
-    """The GPU's own energy counter (mJ since the driver was loaded)."""
+    """The GPU's own energy counter (mJ since the driver was loaded), which moves in steps."""
+
+    shortest_window_s = 10.0
 
     def __init__(self) -> None:
         import pynvml
@@ -51,11 +59,12 @@ class NvmlEnergy:
 
     def begin(self) -> None:
         synchronise("cuda")
-        self._before = self._read(self._device)
+        self._before, self._began = self._read(self._device), time.perf_counter()
 
     def end(self) -> Energy:
         synchronise("cuda")
-        joules = (self._read(self._device) - self._before) / 1000
+        long_enough = time.perf_counter() - self._began >= self.shortest_window_s
+        joules = (self._read(self._device) - self._before) / 1000 if long_enough else 0.0
         return Energy(joules, "NVML energy counter, GPU only", estimated=False)
 
 
@@ -64,6 +73,8 @@ class RaplEnergy:
 
     A counter may wrap within minutes, so it is read every `poll_s` seconds while a window is open.
     """
+
+    shortest_window_s = 0.0
 
     def __init__(self, packages: list[Path], poll_s: float = 30.0) -> None:
         self._packages, self._poll_s = packages, poll_s
@@ -98,6 +109,8 @@ class RaplEnergy:
 
 class ModelledEnergy:
     """codecarbon's model: CPU load times rated power plus a constant for memory."""
+
+    shortest_window_s = 0.0
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -152,6 +165,6 @@ def rapl_packages() -> list[Path]:
 def energy_findings(name: str, energy: Energy, units: int = 1) -> Findings:
     """The window's energy under `name`, divided by the `units` of work it held."""
     if energy.joules <= 0:
-        return Findings(unavailable={name: f"the window was too short for {energy.source}"})
+        return Findings(unavailable={name: f"the work was too short for {energy.source}"})
     metric = measured(name, energy.joules / units, energy.source, estimated=energy.estimated)
     return Findings(metrics={name: metric})

@@ -11,13 +11,13 @@ from bench.nouns.run import Device
 
 
 def devices() -> list[Device]:
-    """The NVIDIA devices of this machine; empty without a driver, or where CUDA is to see none."""
+    """The NVIDIA device that a run would use; none without a driver, or where CUDA is to see none."""
     if hidden():
         return []
     try:
         pynvml.nvmlInit()
         driver = text(pynvml.nvmlSystemGetDriverVersion())
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        handle = visible_device()
         return [
             Device(
                 name=text(pynvml.nvmlDeviceGetName(handle)),
@@ -25,7 +25,6 @@ def devices() -> list[Device]:
                 driver=driver,
                 memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
             )
-            for handle in handles
         ]
     except pynvml.NVMLError:
         return []

@@ -18,7 +18,7 @@ from compressors.artifact import load_tokenizer
 
 @dataclass
 class Subject:
-    """A model ready to be timed. `rows` are the encoded test rows; times in seconds."""
+    """A model ready to be run on encoded `rows`. Times in seconds, None where nobody took them."""
 
     name: str
     folder: Path
@@ -26,8 +26,8 @@ class Subject:
     device: str
     pad_token: int
     rows: list[Encoded]
-    load_time_s: float
-    tokenise_time_s: float
+    load_time_s: float | None = None
+    tokenise_time_s: float | None = None
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Logits of one batch, shape (rows, classes)."""
@@ -36,7 +36,7 @@ class Subject:
         return logits
 
     def batches(self, size: int, rows: Sequence[Encoded] | None = None) -> list[Batch]:
-        """`rows` (the test rows by default) in arrival order on the device, `size` at a time."""
+        """`rows` (all by default) in arrival order on the device, `size` at a time."""
         return list(batches(self.rows if rows is None else rows, size, self.pad_token, self.device))
 
     @property
@@ -49,7 +49,7 @@ class Subject:
         """The same artifact loaded again, with weights of `dtype`."""
         model = compressors.load(self.folder, self.device).to(dtype)
         name = f"{self.name} as {str(dtype).removeprefix('torch.')}"
-        return Subject(name, self.folder, model, self.device, self.pad_token, self.rows, 0.0, 0.0)
+        return Subject(name, self.folder, model, self.device, self.pad_token, self.rows)
 
 
 def load_subject(name: str, folder: Path, test: Sequence[Example], max_length: int, device: str) -> Subject:

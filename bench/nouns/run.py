@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from datetime import datetime
 from typing import Literal
 
@@ -52,6 +54,12 @@ class Environment(Document):
     fp32_precision: str
     commit: str | None
     warnings: list[str]
+
+    @property
+    def measuring_key(self) -> str:
+        """A hash of everything here that timings depend on besides software: machine, devices, settings."""
+        parts = [self.machine_key, self.threads, self.variables, [d.model_dump() for d in self.devices]]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class Config(Document):
@@ -139,9 +147,9 @@ class Result(Document):
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it is faster than dense and keeps accuracy on the rows that choose."""
+        """Whether it is faster than dense and loses less than the margin on the rows that choose."""
         verdict = self.choosing_verdict
-        return self.is_faster and verdict is not None and verdict.word == "kept"
+        return self.is_faster and verdict is not None and verdict.difference > -verdict.margin
 
 
 class Run(Document):

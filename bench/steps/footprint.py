@@ -6,43 +6,53 @@ import itertools
 import time
 from pathlib import Path
 
+import compressors
+from bench.encoding import batches, encode
 from bench.meters.energy import energy_findings, open_energy_meter
 from bench.meters.findings import Findings
 from bench.meters.memory import MemoryWindow
-from bench.meters.subject import load_subject, synchronise
+from bench.meters.subject import Subject, synchronise
 from bench.protocol import PROTOCOLS
 from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
-from compressors.artifact import ARTIFACT
+from compressors.artifact import ARTIFACT, load_tokenizer
+
+WIDEST_BATCHES = 10
 
 
 def measure_footprint(request: Request, folder: Path, progress: Progress) -> Findings:
-    """Peak memory of loading the artifact and classifying the test rows; energy of doing so for a while."""
+    """Peak memory of loading the artifact and classifying the longest rows; energy of all for a while.
+
+    Rows are encoded before the memory window opens, and batched one at a time within it, so that the peak
+    is the model's and does not grow with the test set.
+    """
     prepare_process(request)
     task = read_task(request.task)
     assert request.artifact is not None
     progress("memory", 0, 2)
+    place = request.artifact / ARTIFACT
+    tokenizer = load_tokenizer(str(place))
+    rows = encode(tokenizer, task.test, request.max_length)
+    widest = sorted(rows, key=lambda row: -len(row["input_ids"]))[: WIDEST_BATCHES * request.batch_size]
     window = MemoryWindow(request.device)
-    subject = load_subject(
-        request.variant, request.artifact / ARTIFACT, task.test, request.max_length, request.device
-    )
-    feed = subject.batches(request.batch_size)
-    widest = sorted(feed, key=lambda batch: -batch["input_ids"].numel())[:10]
-    for batch in widest:
+    model = compressors.load(place, request.device)
+    subject = Subject(request.variant, place, model, request.device, tokenizer.pad_token_id, rows)
+    for batch in batches(widest, request.batch_size, subject.pad_token, request.device):
         subject(batch)
     synchronise(request.device)
     findings = window.close()
     progress("energy", 1, 2)
+    feed = subject.batches(request.batch_size)
     meter = open_energy_meter(request.device)
-    window_s = PROTOCOLS[request.budget].energy_window_s
-    rows, started = 0, time.perf_counter()
+    window_s = max(PROTOCOLS[request.budget].energy_window_s, meter.shortest_window_s)
+    classified, started = 0, time.perf_counter()
     meter.begin()
     for batch in itertools.cycle(feed):
         subject(batch)
-        rows += len(batch["input_ids"])
+        classified += len(batch["input_ids"])
         if time.perf_counter() - started >= window_s:
             break
     energy = meter.end()
-    return findings.add(energy_findings("inference_energy_per_sample", energy, units=rows))
+    return findings.add(energy_findings("inference_energy_per_sample", energy, units=classified))

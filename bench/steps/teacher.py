@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from bench.encoding import batches
 from bench.meters.energy import energy_findings, open_energy_meter
 from bench.meters.findings import Findings
 from bench.meters.subject import load_subject
@@ -30,11 +32,10 @@ def make_teacher(request: Request, folder: Path, progress: Progress) -> Findings
     meter.begin()
     started = time.perf_counter()
     dense = load_subject("dense", request.dense / ARTIFACT, task.train, request.max_length, request.device)
-    feed = dense.batches(request.batch_size)
     logits = []
-    for i, batch in enumerate(feed):
+    for batch in batches(dense.rows, request.batch_size, dense.pad_token, request.device):
         logits.append(dense(batch).float().cpu())
-        progress("teacher", i + 1, len(feed))
+        progress("teacher", len(logits), math.ceil(len(dense.rows) / request.batch_size))
     save_file({"logits": torch.cat(logits)}, folder / LOGITS)
     wall_time_s = time.perf_counter() - started
     findings = energy_findings("compress_energy", meter.end())

@@ -62,6 +62,7 @@ def same_precision(dense: Subject, variant: Subject) -> list[Subject]:
 
 def tokenising(variant: Subject) -> Scenario:
     """Tokenising all test rows at once, one pass: outside every other timed region."""
+    assert variant.tokenise_time_s is not None
     rate = len(variant.rows) / variant.tokenise_time_s
     return Scenario(
         batch_size=len(variant.rows),

@@ -144,7 +144,7 @@ def _none_confirmed(candidates: list[Result]) -> Line:
         Name(fastest.variant),
         f" is {amount} {word} ",
         Name(DENSE),
-        f" and keeps accuracy on the validation rows, but the test rows do not confirm it ({doubt}).",
+        f" and loses little on the validation rows, but the test rows do not confirm it ({doubt}).",
     )
 
 

@@ -46,7 +46,7 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         numbers = label_numbers(model, task.labels, task.train)
         findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
         wall_time_s = time.perf_counter() - started
-        findings.notes.append(f"fine-tuned for {request.epochs:g} epochs in {wall_time_s:.0f} s")
+        findings.notes.append(f"fine-tuned for {request.epochs:g} epoch(s) in {wall_time_s:.0f} s")
     artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
     return findings
 

@@ -167,7 +167,7 @@ def test_the_demo_is_quick_and_of_sixteen_variants(demo: Plan) -> None:
     assert demo.config.variants == [variant.name for variant in demo.variants]
     assert (demo.config.epochs, demo.config.country) == (0.5, "IND")
     assert demo.config.dense_epochs == scratch_epochs(len(demo.task.train))
-    assert demo.config.learning_rate == demo.config.dense_learning_rate == 1e-3
+    assert (demo.config.dense_learning_rate, demo.config.learning_rate) == (1e-3, 3e-4)
 
 
 def test_an_own_model_starts_with_what_needs_no_training() -> None:

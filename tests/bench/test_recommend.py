@@ -37,7 +37,7 @@ FAILED = Result(variant="bmp75", seed=0, status="failed", reason="memory")
     [
         ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=KEPT, test=KEPT)], "b"),
         ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=LOST, test=KEPT)], "a"),
-        ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=UNSURE, test=KEPT)], "a"),
+        ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=UNSURE, test=KEPT)], "b"),
         ([row("a", 1.5, validation=KEPT, test=KEPT), row("b", 2.0, validation=KEPT, test=LOST)], "a"),
         # Good enough alone, not among twelve that were tried.
         ([row("a", 1.5, validation=KEPT, test=BARELY)], "a"),
@@ -54,7 +54,7 @@ FAILED = Result(variant="bmp75", seed=0, status="failed", reason="memory")
     ids=[
         "the fastest that is kept",
         "lost on validation",
-        "inconclusive on validation",
+        "too few validation rows to be sure, enough test rows",
         "kept on validation, lost on test",
         "barely kept, alone",
         "barely kept, of twelve",

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from bench.nouns.measurement import METRICS
 from bench.nouns.run import json_schema
 from tests.bench.conftest import ASKED
-from tests.commands import Finished, bench
+from tests.commands import Finished, bench, write_rows
 
 
 def test_the_document_is_valid_and_complete(finished: Finished) -> None:
@@ -170,3 +170,33 @@ def test_resume_refuses_other_options(finished: Finished) -> None:
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "--epochs" in refused.stderr
+
+
+def test_resume_refuses_a_run_whose_data_changed(finished: Finished) -> None:
+    changed = finished.cwd / "changed"
+    shutil.copytree(finished.folder, changed)
+    options = json.loads((changed / "options.json").read_text())
+    options["train"] = str(write_rows(finished.cwd / "other.csv", 400, seed=1))
+    (changed / "options.json").write_text(json.dumps(options))
+    refused = bench("run", "--resume", changed, cwd=finished.cwd)
+    assert refused.returncode == 2
+    assert "its data or model changed since" in refused.stderr
+
+
+def test_other_threads_do_not_take_over_timings(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    done = bench("run", *ASKED, "--variants", "dense", "--out", "one-thread", "--json", cwd=finished.cwd)
+    [dense] = json.loads(done.stdout)["results"]
+    assert dense["cached"] == ["dense"]
+
+
+def test_an_artifact_is_measured_by_its_path(finished: Finished) -> None:
+    path = finished.folder / "artifacts/bmp50+kd"
+    asked = ("--variants", f"load:{path}", "--out", "loaded", "--json")
+    done = bench("run", *ASKED, *asked, cwd=finished.cwd)
+    assert done.returncode == 0, done.stderr
+    loaded = json.loads(done.stdout)["results"][1]
+    original = finished.document.result("bmp50+kd")
+    assert original is not None
+    assert loaded["metrics"]["accuracy"]["value"] == original.metrics["accuracy"].value
+    assert loaded["metrics"]["parameters"]["value"] == original.metrics["parameters"].value

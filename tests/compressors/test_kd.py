@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 import compressors
 from bench.errors import BenchError, InputError, Refusal
@@ -167,9 +172,20 @@ def test_more_layers_than_dense_has_are_refused(tokenizer: PreTrainedTokenizerBa
         distilled(tokenizer, tiny(layers=2), layers="3")
 
 
-def test_a_family_whose_layers_cannot_be_taken_is_refused_by_name(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(Refusal, match="distilbert"):
-        distilled(tokenizer, tiny_distilbert())
+def test_a_family_with_a_list_of_layers_can_be_halved_whatever_it_calls_them(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    _, student, _ = distilled(tokenizer, tiny_distilbert())
+    assert student.config.n_layers == 1
+    assert logits(student).shape == (5, len(LABELS))
+
+
+def test_layers_that_share_their_weights_cannot_be_taken_apart(tokenizer: PreTrainedTokenizerBase) -> None:
+    settings = AlbertConfig(
+        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    with pytest.raises(Refusal, match="albert"):
+        take_layers(AlbertForSequenceClassification(settings), "half")
 
 
 def test_a_student_reloads(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

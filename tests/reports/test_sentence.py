@@ -117,7 +117,7 @@ def test_seeds_that_disagree_on_faster_claim_neither(run: Run) -> None:
         ),
         (
             [result("mp"), result("kd", "lost")],
-            "mp is 3.10 ± 0.13 times faster than dense and keeps accuracy on the validation rows, "
+            "mp is 3.10 ± 0.13 times faster than dense and loses little on the validation rows, "
             "but the test rows do not confirm it (not over all variants tried).",
         ),
         (

@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: bench test lint types imports test-slow clean
+.PHONY: bench test lint types imports test-slow benchmarks clean
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --variants all
@@ -15,6 +15,9 @@ test: lint types imports
 
 test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
+
+benchmarks: $(INSTALLED)
+	$(BIN)/pytest benchmarks --benchmark-columns=median,iqr,rounds
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -109,7 +109,9 @@ def parse_part(text: str) -> Compressor:
         raise InputError(f"{text!r}: {DENSE} stands for nothing compressed; it takes and joins nothing")
     fitting = [name for name in known if word.startswith(name) and PERCENT.fullmatch(word[len(name) :])]
     if not fitting:
-        raise InputError(f"unknown variant {text!r}: {did_you_mean(word, [DENSE, *known])}")
+        raise InputError(
+            f"unknown variant {text!r}: {did_you_mean(word.rstrip('.0123456789') or word, [DENSE, *known])}"
+        )
     kind = known[max(fitting, key=len)]
     number = word.removeprefix(kind.name)
     settings: dict[str, Any] = {}

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import InputError
-from bench.meters.energy import JOULES_PER_KWH
 from bench.meters.findings import Findings
-from bench.nouns.measurement import Measurement, measured
+from bench.nouns.measurement import JOULES_PER_KWH, Measurement, measured
 
 PUE = 1.0
 CO2_OF = {"compress_energy": "compress_co2", "inference_energy_per_sample": "inference_co2_per_sample"}

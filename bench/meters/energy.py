@@ -15,10 +15,9 @@ from typing import Any, Protocol
 
 from bench.meters.findings import Findings
 from bench.meters.subject import synchronise
-from bench.nouns.measurement import measured
+from bench.nouns.measurement import JOULES_PER_KWH, measured
 
 RAPL = Path("/sys/class/powercap")
-JOULES_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True)

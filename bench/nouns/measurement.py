@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+JOULES_PER_KWH = 3.6e6
+
 Better = Literal["higher", "lower"]
 
 

@@ -138,7 +138,9 @@ def _none_confirmed(candidates: list[Result]) -> Line:
     fastest = max(candidates, key=lambda result: result.metrics["speedup"].value)
     verdict = verdict_of(fastest)
     assert verdict is not None
-    doubt = "not over all variants tried" if verdict.word == "kept" else verdict.word
+    doubt: str = "not over all variants tried" if verdict.word == "kept" else verdict.word
+    if verdict.rows_needed:
+        doubt += f"; {verdict.rows_needed:,} rows would be enough to tell"
     amount, word = _pace([fastest.metrics["speedup"]])
     return (
         Name(fastest.variant),

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from compressors import registry
+from compressors.presets import expand
 from compressors.registry import add_plugins
 from compressors.variant import parse_variant
 from tests.compressors.tiny import context_of, tiny
@@ -35,7 +36,7 @@ def test_the_compressor_it_shows_clips(
 
 
 @pytest.mark.parametrize("variants", re.findall(r"--variants '?([^\s']+)'?\s+#", README))
-def test_the_variants_it_names_exist(variants: str) -> None:
-    from compressors.presets import expand
-
+def test_the_variants_it_names_exist(variants: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny("bert").save_pretrained(tmp_path / "someone-elses-model")
+    monkeypatch.chdir(tmp_path)
     assert expand(variants, "cpu")

@@ -174,12 +174,14 @@ def tree(folder: Path) -> Path:
     return folder
 
 
-def test_files_are_linked_on_one_file_system(tmp_path: Path) -> None:
+def test_weights_are_linked_on_one_file_system(tmp_path: Path) -> None:
     source = tree(tmp_path / "source")
     for _ in range(2):
         link_files(source, tmp_path / "target")
-    for name in ("model.safetensors", "parts/engine.onnx"):
-        assert (tmp_path / "target" / name).samefile(source / name)
+    assert (tmp_path / "target/model.safetensors").samefile(source / "model.safetensors")
+    copied = tmp_path / "target/parts/engine.onnx"
+    assert copied.read_bytes() == (source / "parts/engine.onnx").read_bytes()
+    assert not copied.samefile(source / "parts/engine.onnx"), "what a user may edit is not shared"
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second file system: /dev/shm")

@@ -99,16 +99,18 @@ def test_a_containers_quota_limits_the_cores(
 
 
 def test_the_users_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_DEVICE_ORDER"):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     assert worker_environment() == {
         "OMP_NUM_THREADS": str(cores()),
         "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": "0",
     }
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert worker_environment() == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
+    assert worker_environment() == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3"}
     assert fingerprint().variables["OMP_WAIT_POLICY"] == "ACTIVE"
 
 

@@ -109,8 +109,9 @@ def test_an_interrupt_leaves_a_whole_document_and_no_workers(folder: Path) -> No
         start_new_session=True,
     )
     deadline = time.monotonic() + 240
-    while not (out / "run.json").exists() and time.monotonic() < deadline:
+    while not (out / "predictions/dense.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
+    time.sleep(1)
     workers = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     shown, _ = process.communicate(timeout=60)

@@ -189,7 +189,8 @@ def test_own_rows_without_a_model_are_learnt_from_scratch() -> None:
     made = plan(**OWN)
     assert made.task.model is None
     assert made.config.dense_epochs == 10.0
-    assert made.config.learning_rate == 1e-3
+    assert (made.config.dense_learning_rate, made.config.learning_rate) == (1e-3, 3e-4)
+    assert len(made.variants) == 16
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -54,9 +55,22 @@ variants = st.builds(
 
 @given(variants)
 def test_every_valid_variant_is_read_back_from_its_name(variant: Variant) -> None:
-    check(variant, "cuda")
     assert parse_variant(variant.name) == variant
     assert parse_variant(variant.name).name == variant.name
+
+
+def test_a_plus_inside_a_path_that_exists_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "artifacts" / "bmp25+kd").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for spec, names in (
+        ("load:artifacts/bmp25+kd", ["load"]),
+        ("load:artifacts/bmp25+kd+mp", ["load", "mp"]),
+        ("kd:student=artifacts/bmp25+kd+mp", ["kd", "mp"]),
+        ("load:elsewhere/bmp25+kd", ["load", "kd"]),
+    ):
+        assert [part.name for part in parse_variant(spec).parts] == names
 
 
 @given(st.lists(variants, min_size=1, max_size=4))

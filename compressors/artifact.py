@@ -66,8 +66,11 @@ def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
         return model.eval()
 
 
-def load_classifier(path_or_id: str, labels: tuple[str, ...]) -> PreTrainedModel:
-    """An encoder with a head for `labels`: the checkpoint's own where the names agree, else a fresh one."""
+def load_classifier(path_or_id: str, labels: tuple[str, ...], notes: list[str]) -> PreTrainedModel:
+    """An encoder with a head for `labels`: the checkpoint's own where the names agree, else a fresh one.
+
+    A fresh head is said in `notes`.
+    """
     import torch
     from transformers import AutoConfig
 
@@ -85,6 +88,7 @@ def load_classifier(path_or_id: str, labels: tuple[str, ...]) -> PreTrainedModel
             if name.split(".")[0] not in head and ".pooler." not in name:
                 raise InputError(f"{path_or_id}: its weights lack {name}: not a whole encoder")
         if not head_fits:
+            notes.append(f"{path_or_id} has no head for these classes: a fresh one was put on and trained")
             for name in head:
                 renew(model.get_submodule(name), getattr(config, "initializer_range", 0.02))
         return model

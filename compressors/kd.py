@@ -79,7 +79,7 @@ class Distillation(Compressor):
         from compressors.artifact import load_classifier, load_tokenizer
 
         context.tokenizer = load_tokenizer(self.student)
-        return load_classifier(self.student, context.labels)
+        return load_classifier(self.student, context.labels, context.notes)
 
     def loss(
         self, model: PreTrainedModel, batch: dict[str, torch.Tensor], outputs: Any, context: Context

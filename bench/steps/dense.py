@@ -26,9 +26,9 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     """Build or load the model, fine-tune it where asked, save it below `folder`."""
     prepare_process(request)
     task = read_task(request.task)
-    model, tokenizer = starting_point(task, request.max_length)
-    check_length(model, tokenizer, request.max_length)
     findings = Findings()
+    model, tokenizer = starting_point(task, request.max_length, findings.notes)
+    check_length(model, tokenizer, request.max_length)
     started = time.perf_counter()
     if task.fine_tune:
         context = Context(
@@ -46,7 +46,8 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         numbers = label_numbers(model, task.labels, task.train)
         findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
         wall_time_s = time.perf_counter() - started
-        findings.notes.append(f"fine-tuned for {request.epochs:g} epoch(s) in {wall_time_s:.0f} s")
+        plural = "" if request.epochs == 1 else "s"
+        findings.notes.append(f"fine-tuned for {request.epochs:g} epoch{plural} in {wall_time_s:.0f} s")
     artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
     return findings
 
@@ -56,14 +57,19 @@ def no_logits() -> torch.Tensor:
     raise AssertionError("dense is not distilled")
 
 
-def starting_point(task: Task, max_length: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and tokenizer before fine-tuning. Raises `InputError` where the checkpoint does not fit."""
+def starting_point(
+    task: Task, max_length: int, notes: list[str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and tokenizer before fine-tuning; what is new about them goes to `notes`.
+
+    Raises `InputError` where the checkpoint does not fit.
+    """
     if task.model is None:
         tokenizer = train_tokenizer(task.train, max_length)
         return small_bert(task.labels, len(tokenizer), max_length), tokenizer
     tokenizer = artifact.load_tokenizer(task.model)
     if task.fine_tune:
-        return artifact.load_classifier(task.model, task.labels), tokenizer
+        return artifact.load_classifier(task.model, task.labels, notes), tokenizer
     model = artifact.load_model(task.model)
     names = {str(name) for name in model.config.id2label.values()}
     unknown = sorted(set(task.labels) - names)

@@ -101,7 +101,7 @@ def test_dense_is_float32_whatever_the_checkpoint_holds(
 ) -> None:
     artifact.save(tiny().to(torch.bfloat16), tokenizer, parse_variant("dense"), tmp_path)
     assert artifact.load_model(str(tmp_path)).dtype == torch.float32
-    assert artifact.load_classifier(str(tmp_path), LABELS).dtype == torch.float32
+    assert artifact.load_classifier(str(tmp_path), LABELS, []).dtype == torch.float32
     assert artifact.load_model(str(tmp_path), "auto").dtype == torch.bfloat16
 
 
@@ -219,7 +219,7 @@ def test_a_pickled_checkpoint_is_refused_with_the_way_to_convert_it(saved: Path)
     for loader in (
         lambda: compressors.load(saved),
         lambda: artifact.load_model(str(saved)),
-        lambda: artifact.load_classifier(str(saved), LABELS),
+        lambda: artifact.load_classifier(str(saved), LABELS, []),
     ):
         error = refused(loader)
         assert "pytorch_model.bin is a pickle" in error
@@ -245,7 +245,9 @@ def test_a_tokenizer_that_cannot_pad_is_refused(saved: Path) -> None:
 
 
 def test_a_head_is_kept_where_the_names_agree_in_any_order(saved: Path) -> None:
-    model = artifact.load_classifier(str(saved), ("blue", "red", "green"))
+    notes: list[str] = []
+    model = artifact.load_classifier(str(saved), ("blue", "red", "green"), notes)
+    assert not notes
     assert model.config.id2label == dict(enumerate(LABELS))
     assert torch.equal(model.classifier.weight, tiny().classifier.weight)
 
@@ -253,7 +255,9 @@ def test_a_head_is_kept_where_the_names_agree_in_any_order(saved: Path) -> None:
 @pytest.mark.parametrize("labels", [("a", "b", "c"), ("a", "b"), ("a", "b", "c", "d", "e")])
 def test_a_head_for_other_classes_is_fresh(saved: Path, labels: tuple[str, ...]) -> None:
     torch.manual_seed(0)
-    model = artifact.load_classifier(str(saved), labels)
+    notes: list[str] = []
+    model = artifact.load_classifier(str(saved), labels, notes)
+    assert "a fresh one" in notes[0]
     assert model.config.label2id == {label: i for i, label in enumerate(labels)}
     assert model.classifier.weight.shape == (len(labels), 32)
     assert 0.01 < model.classifier.weight.std() < 0.04
@@ -267,14 +271,14 @@ def test_a_bare_encoder_can_be_fine_tuned_but_not_used_as_it_is(
 ) -> None:
     BertModel(tiny().config, add_pooling_layer=False).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    model = artifact.load_classifier(str(tmp_path), LABELS)
+    model = artifact.load_classifier(str(tmp_path), LABELS, [])
     assert logits(model).shape == (5, 3)
     assert "not a fine-tuned classifier" in refused(lambda: artifact.load_model(str(tmp_path)))
 
 
 def test_an_encoder_with_a_hole_is_not_fine_tuned_either(saved: Path) -> None:
     drop_layer(saved)
-    error = refused(lambda: artifact.load_classifier(str(saved), LABELS))
+    error = refused(lambda: artifact.load_classifier(str(saved), LABELS, []))
     assert "lack bert.encoder.layer.1.output.dense.weight: not a whole encoder" in error
 
 

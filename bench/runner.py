@@ -81,6 +81,7 @@ class Workbench:
     measuring_key: str
     cache: Cache = field(init=False)
     _made_by: dict[str, Step] = field(default_factory=dict)
+    _steps: dict[str, Step] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.plan.cache)
@@ -139,7 +140,7 @@ class Workbench:
         return result
 
     def _step(self, kind: StepKind, variant: str, seed: int, **parents: Step | None) -> Step:
-        """The step from the cache, or done now. `parents` are the steps whose folders it reads."""
+        """The step done earlier in this run, from the cache, or done now; `parents` are what it reads."""
         config = self.plan.config
         read = {name: step for name, step in parents.items() if step}
         request = Request(
@@ -162,8 +163,10 @@ class Workbench:
             ids |= {name: weights_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
             ids["machine"] = self.measuring_key
         name = step_id(request, ids)
-        found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)
-        return found or self._do(kind, name, request)
+        if name not in self._steps:
+            found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)
+            self._steps[name] = found or self._do(kind, name, request)
+        return self._steps[name]
 
     def _do(self, kind: StepKind, name: str, request: Request) -> Step:
         """Run the step in a worker; a failed one leaves its log in the run folder, nothing in the cache."""

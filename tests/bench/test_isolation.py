@@ -83,12 +83,13 @@ def test_a_family_that_cannot_be_pruned_is_skipped(folder: Path) -> None:
     settings = DistilBertConfig(vocab_size=len(tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
     DistilBertForSequenceClassification(settings).save_pretrained(checkpoint)
     done = bench(
-        "run", *ASKED, "--model", checkpoint, "--variants", "bmp25,kd,mp", "--out", "distil", cwd=folder
+        "run", *ASKED, "--model", checkpoint, "--variants", "bmp25,kd,mp,kd+mp", "--out", "distil", cwd=folder
     )
     assert done.returncode == 0, done.stderr
     run = read_run(folder / "distil")
     statuses = {result.variant: result.status for result in run.results}
-    assert statuses == {"dense": "ok", "bmp25": "skipped", "kd": "ok", "mp": "ok"}
+    assert statuses == {"dense": "ok", "bmp25": "skipped", "kd": "ok", "mp": "ok", "kd+mp": "ok"}
+    assert not any(result.cached for result in run.results), "all was done in this run, the teacher too"
     pruned = run.result("bmp25")
     assert pruned is not None
     assert "distilbert" in str(pruned.reason)

@@ -46,3 +46,14 @@ def recommend(run: Run) -> None:
     kept = [result for result, holds in zip(candidates, confirmed, strict=True) if holds]
     if kept:
         max(kept, key=lambda result: result.metrics["speedup"].value).recommended = True
+
+
+def training_warnings(run: Run) -> list[str]:
+    """Where variants beat dense, that they were trained further, unless the run shows what that gives."""
+    better = [r for r in run.results if (v := r.accuracy_kept.get("test")) and v.low > 0]
+    if not better or any(result.variant == "ft" for result in run.results):
+        return []
+    return [
+        f"{better[0].variant} is more accurate than dense, which further training may explain: add ft to "
+        "--variants, the same training with nothing compressed"
+    ]

@@ -15,7 +15,7 @@ from bench.meters.carbon import Carbon, carbon_findings
 from bench.meters.findings import Findings
 from bench.nouns.run import DENSE, Result, ResultStatus, Run
 from bench.plan import Plan
-from bench.recommend import judge_accuracy, recommend
+from bench.recommend import judge_accuracy, recommend, training_warnings
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import fingerprint as task_fingerprint
 from bench.tasks.stored import summary, write_task
@@ -60,7 +60,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     finally:
         dtypes = {variant.autocast for variant in plan.variants}
         precision = precision_warnings(run.environment, plan.config.device, dtypes)
-        run.environment.warnings = [*precision, *watch.warnings()]
+        run.environment.warnings = [*precision, *training_warnings(run), *watch.warnings()]
         recommend(run)
         folder.write(run)
     for result in run.results:

@@ -9,7 +9,7 @@ import pytest
 
 from bench.nouns.measurement import measured
 from bench.nouns.run import Result
-from bench.recommend import judge_accuracy, recommend
+from bench.recommend import judge_accuracy, recommend, training_warnings
 from bench.statistics import accuracy_kept
 from tests.bench.meters.documents import run_of
 
@@ -107,3 +107,12 @@ def test_splits_are_judged_apart_from_the_predictions_on_disk(tmp_path: Path) ->
 def test_without_validation_rows_there_is_no_validation_verdict(tmp_path: Path) -> None:
     same = predictions(tmp_path / "dense.jsonl", [("test", "a", "a")] * 300)
     assert judge_accuracy(same, same, 0.01).keys() == {"test"}
+
+
+def test_a_variant_better_than_dense_calls_for_the_control() -> None:
+    gained = accuracy_kept([True] * 1800 + [False] * 200, [True] * 1900 + [False] * 100, 0.01)
+    better = Result(variant="bmp50", seed=0, status="ok", accuracy_kept={"test": gained})
+    control = Result(variant="ft", seed=0, status="ok", accuracy_kept={"test": gained})
+    assert "add ft" in training_warnings(run_of(DENSE_ROW, better))[0]
+    assert not training_warnings(run_of(DENSE_ROW, better, control))
+    assert not training_warnings(run_of(DENSE_ROW, row("a", 1.5, test=KEPT)))

@@ -61,7 +61,8 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         dtypes = {variant.autocast for variant in plan.variants}
         precision = precision_warnings(run.environment, plan.config.device, dtypes)
         run.environment.warnings = [*precision, *training_warnings(run), *watch.warnings()]
-        recommend(run)
+        if run.status == "complete":
+            recommend(run)
         folder.write(run)
     for result in run.results:
         if plan.config.keep == "none" or (plan.config.keep == "best" and not result.recommended):

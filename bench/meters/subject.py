@@ -18,7 +18,7 @@ from compressors.artifact import load_tokenizer
 
 @dataclass
 class Subject:
-    """A model ready to be run on encoded `rows`. Times in seconds, None where nobody took them."""
+    """A model ready to be run on encoded `rows`; `tokenise_time_s` is None where nobody took it."""
 
     name: str
     folder: Path
@@ -26,7 +26,6 @@ class Subject:
     device: str
     pad_token: int
     rows: list[Encoded]
-    load_time_s: float | None = None
     tokenise_time_s: float | None = None
 
     def __call__(self, batch: Batch) -> torch.Tensor:
@@ -53,17 +52,13 @@ class Subject:
 
 
 def load_subject(name: str, folder: Path, test: Sequence[Example], max_length: int, device: str) -> Subject:
-    """Load an artifact and encode the test rows with its own tokenizer, both timed."""
-    started = time.perf_counter()
+    """Load an artifact and encode the test rows with its own tokenizer, the encoding timed."""
     model = compressors.load(folder, device)
-    loaded = time.perf_counter()
     tokenizer = load_tokenizer(str(folder))
     tokenising = time.perf_counter()
     rows = encode(tokenizer, test, max_length)
     tokenised = time.perf_counter()
-    return Subject(
-        name, folder, model, device, tokenizer.pad_token_id, rows, loaded - started, tokenised - tokenising
-    )
+    return Subject(name, folder, model, device, tokenizer.pad_token_id, rows, tokenised - tokenising)
 
 
 def synchronise(device: str) -> None:

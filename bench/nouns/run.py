@@ -2,78 +2,45 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
+from bench.nouns.document import Document, Series
+from bench.nouns.environment import Environment
 from bench.nouns.measurement import Measurement
 from bench.nouns.task import TaskSummary
-from bench.nouns.verdict import AccuracyVerdict
+from bench.nouns.verdict import AccuracyVerdict, SpeedVerdict
 
 DENSE = "dense"
-SPEED_MARGIN = 0.02
 
 RunStatus = Literal["running", "complete", "interrupted"]
 ResultStatus = Literal["ok", "failed", "skipped"]
 Keep = Literal["all", "best", "none"]
 Budget = Literal["quick", "standard", "thorough"]
-
-
-class Document(BaseModel):
-    """Base of everything in `run.json`: unknown keys and non-finite numbers are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class Device(Document):
-    """One accelerator as NVML names it. `memory` in bytes."""
-
-    name: str
-    uuid: str | None = None
-    driver: str | None = None
-    memory: int | None = None
-
-
-class Environment(Document):
-    """Where the run happened. `machine_key` hashes the hardware part alone."""
-
-    machine_key: str
-    platform: str
-    cpu_model: str
-    cpu_cores: int
-    cpu_features: list[str]
-    virtualised: bool
-    memory: int
-    devices: list[Device]
-    versions: dict[str, str]
-    threads: int
-    variables: dict[str, str]
-    fp32_precision: str
-    commit: str | None
-    warnings: list[str]
-
-    @property
-    def measuring_key(self) -> str:
-        """A hash of everything here that timings depend on besides software: machine, devices, settings."""
-        parts = [self.machine_key, self.threads, self.variables, [d.model_dump() for d in self.devices]]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+Padding = Literal["fixed", "sorted"]
+Shape = tuple[int, int]
 
 
 class Config(Document):
     """What was asked for, defaults filled in: enough to ask for the same again.
 
     `learning_rate` and `epochs` hold for the variants; `dense_epochs` for the dense model, 0 where it
-    is used as it came. `carbon_intensity` in g/kWh, for `country` (ISO 3166 alpha-3).
+    is used as it came. `carbon_intensity` in g/kWh, for `country` (ISO 3166 alpha-3). `paddings`,
+    `shapes` (rows, tokens) and `thread_counts` are measured besides batch 1 and arrival order.
     """
 
     command: str
+    protocol_version: int
     variants: list[str]
     device: str
     budget: Budget
     seeds: list[int]
+    paddings: list[Padding]
+    shapes: list[Shape]
+    thread_counts: list[int]
+    deduplicate: bool
     epochs: float
     dense_epochs: float
     learning_rate: float
@@ -95,25 +62,60 @@ class LayerShape(Document):
     ffn_width: int
 
 
+class Rounds(Document):
+    """The raw rounds of one scenario, each list with one entry a round, discarded rounds included.
+
+    `times` is each contender's wall time, `device_times` that by CUDA events; `order` the contenders'
+    places in `times` as they ran; `rows`, `tokens` and `padded_tokens` what a block held; `machine` what
+    the machine did meanwhile (`steal`, `sm_clock`, …); `discarded` the rounds left out, with the reason.
+    """
+
+    times: dict[str, Series]
+    device_times: dict[str, Series] = Field(default_factory=dict)
+    order: list[list[int]] = Field(default_factory=list)
+    rows: list[int] = Field(default_factory=list)
+    tokens: list[int] = Field(default_factory=list)
+    padded_tokens: list[int] = Field(default_factory=list)
+    machine: dict[str, Series] = Field(default_factory=dict)
+    discarded: dict[int, str] = Field(default_factory=dict)
+
+
+class WarmUp(Document):
+    """How one contender was warmed up: seconds, calls, and whether its times had become steady."""
+
+    wall_time: float
+    calls: int
+    steady: bool
+    unit: str = "s"
+
+
 class Scenario(Document):
     """One way of feeding the model, measured in paired rounds with the anchor.
 
     `metrics` holds quantities of this scenario alone (`throughput`, `tokens_per_second`, `speedup`,
-    `padding_share`, …); `stopped` is why measuring ended.
+    `padding_share`, …); `stopped` is why measuring ended; `throttled` says that over a tenth of the rounds
+    had to be discarded. `raw` is None for what is not measured in rounds.
     """
 
     batch_size: int
     padding: str
+    threads: int | None = None
     rounds: int = 0
     converged: bool | None = None
+    throttled: bool = False
     stopped: str = ""
     metrics: dict[str, Measurement]
+    verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
+    warm_up: dict[str, WarmUp] = Field(default_factory=dict)
+    raw: Rounds | None = None
 
 
 class Result(Document):
     """One variant at one seed. `unavailable` maps a metric that could not be had to the reason.
 
     `artifact` is relative to the run folder. `cached` names the steps taken over from an earlier run.
+    `accuracy_kept` is by split (`validation`, `test`, and `test unseen` where test rows stand in the
+    training file), `verdicts` by metric. `spent` says where the wall time went, in seconds, by activity.
     """
 
     variant: str
@@ -127,18 +129,17 @@ class Result(Document):
     layers: list[LayerShape] = Field(default_factory=list)
     training: list[dict[str, float]] = Field(default_factory=list)
     accuracy_kept: dict[str, AccuracyVerdict] = Field(default_factory=dict)
+    verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
+    spent: dict[str, float] = Field(default_factory=dict)
     recommended: bool = False
     cached: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
     @property
     def is_faster(self) -> bool:
-        """Whether the whole interval of its speed-up lies above 1 by more than the margin."""
-        speedup = self.metrics.get("speedup")
-        if self.status != "ok" or speedup is None:
-            return False
-        low = speedup.value if speedup.ci_low is None else speedup.ci_low
-        return low > 1 + SPEED_MARGIN
+        """Whether it is shown to be faster than dense."""
+        verdict = self.verdicts.get("speedup")
+        return self.status == "ok" and verdict is not None and verdict.word == "faster"
 
     @property
     def choosing_verdict(self) -> AccuracyVerdict | None:
@@ -153,15 +154,21 @@ class Result(Document):
 
 
 class Run(Document):
-    """A whole run: environment, task, configuration and one result per variant and seed."""
+    """A whole run: environment, task, configuration and one result per variant and seed.
 
-    schema_version: Literal[1] = 1
+    `wall_time` is that of the run as a whole, None while it is running; `import_time` the part in which
+    workers import their libraries, once.
+    """
+
+    schema_version: Literal[2] = 2
     id: str
     started_at: datetime
     status: RunStatus
     environment: Environment
     task: TaskSummary
     config: Config
+    wall_time: Measurement | None = None
+    import_time: Measurement | None = None
     results: list[Result] = Field(default_factory=list)
 
     def result(self, variant: str) -> Result | None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict
+from bench.nouns.audit import DataAudit
+from bench.nouns.document import Document
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row. `label` indexes `Task.labels`; `pair` is the second text of a pair task."""
+    """One row. `label` indexes `Task.labels`; `pair` is the second text of a pair task.
+
+    `seen` marks a row to be judged by whose text stands in the training file too.
+    """
 
     text: str
     label: int
     pair: str | None = None
+    seen: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,11 @@ class Task:
     demonstration: bool = False
     notes: tuple[str, ...] = field(default=())
     dropped: dict[str, int] = field(default_factory=dict)
+    audit: DataAudit = field(default_factory=DataAudit)
 
 
-class TaskSummary(BaseModel):
-    """What a run document keeps of its task; `fingerprint` hashes rows, labels and model."""
-
-    model_config = ConfigDict(extra="forbid")
+class TaskSummary(Document):
+    """What a run document keeps of its task; `fingerprint` hashes rows, their marks, labels and model."""
 
     name: str
     description: str
@@ -51,4 +55,5 @@ class TaskSummary(BaseModel):
     rows: dict[str, int]
     dropped: dict[str, int]
     notes: list[str]
+    audit: DataAudit
     fingerprint: str

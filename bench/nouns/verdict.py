@@ -4,20 +4,54 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from bench.nouns.document import Document
+
+SpeedWord = Literal["faster", "same", "slower", "inconclusive", "not comparable"]
 AccuracyWord = Literal["kept", "lost", "inconclusive", "underpowered"]
 
 
-class AccuracyVerdict(BaseModel):
+class SpeedVerdict(Document):
+    """Whether a ratio of times (above 1 is faster) differs from 1 by more than `margin`.
+
+    `ratio` and its interval are None where the word is `not comparable`.
+    """
+
+    word: SpeedWord
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float
+    reason: str
+
+
+class ClassChange(Document):
+    """One class of test rows: how many dense gets right, and what the variant gains and loses of them.
+
+    `p_value` is the exact McNemar test's, Holm-adjusted over the classes.
+    """
+
+    label: str
+    rows: int
+    dense_right: int
+    gained: int
+    lost: int
+    p_value: float
+
+
+class AccuracyVerdict(Document):
     """Whether a variant keeps the accuracy of dense on the same rows, by non-inferiority.
 
     `difference` is variant minus dense, a share (0.01 is one point), `low` and `high` its one-sided
     95 % bounds; `margin` the loss that counts as kept; `p_value` that of a loss of `margin` or more;
     `rows_needed` is given where the rows were too few to tell even for an unchanged variant.
-    """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    Beside it, of the same rows: `gained` and `lost`, the counts of those that only the variant or only
+    dense gets right; `mcnemar_p_value`, exact and two-sided; `bootstrap_low` and `bootstrap_high`, the
+    paired bootstrap's 95 % interval of the difference; `flip_rate`, the share whose predicted label
+    changed; `classes`, the changes class by class.
+    """
 
     word: AccuracyWord
     difference: float
@@ -27,4 +61,11 @@ class AccuracyVerdict(BaseModel):
     p_value: float
     rows: int
     rows_needed: int | None = None
+    gained: int
+    lost: int
+    mcnemar_p_value: float
+    bootstrap_low: float
+    bootstrap_high: float
+    flip_rate: float
+    classes: list[ClassChange] = Field(default_factory=list)
     reason: str

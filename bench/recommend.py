@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-from bench.nouns.run import DENSE, Run
+from bench.nouns.environment import Caution
+from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict
-from bench.statistics import accuracy_kept, holm
+from bench.statistics import CONFIDENCE, Outcome, holm, judge
 
 
 def judge_accuracy(dense: Path, variant: Path, margin: float) -> dict[str, AccuracyVerdict]:
     """Verdicts by split, from two files of predictions on the same rows."""
-    verdicts = {}
-    for split in ("validation", "test"):
-        dense_hits, variant_hits = hits(dense, split), hits(variant, split)
-        if dense_hits:
-            verdicts[split] = accuracy_kept(dense_hits, variant_hits, margin)
-    return verdicts
+    before, after = read(dense), read(variant)
+    return {split: judge(before[split], after[split], margin) for split in before}
 
 
-def hits(predictions: Path, split: str) -> list[bool]:
-    """Whether each row of the split was classified correctly, in row order."""
-    return [line["label"] == line["predicted"] for line in read(predictions) if line["split"] == split]
-
-
-def read(predictions: Path) -> Iterator[dict[str, str]]:
-    """The lines of a file of predictions."""
+def read(predictions: Path) -> dict[str, list[Outcome]]:
+    """Outcomes by split, in row order; `test unseen` where some test rows stand in the training file."""
+    splits: dict[str, list[Outcome]] = {}
+    unseen = []
     with predictions.open(encoding="utf-8") as file:
-        yield from map(json.loads, file)
+        for line in map(json.loads, file):
+            outcome = Outcome(line["label"], line["predicted"])
+            splits.setdefault(line["split"], []).append(outcome)
+            if line["split"] == "test" and not line["seen"]:
+                unseen.append(outcome)
+    if 0 < len(unseen) < len(splits["test"]):
+        splits["test unseen"] = unseen
+    return splits
 
 
 def recommend(run: Run) -> None:
@@ -37,23 +37,35 @@ def recommend(run: Run) -> None:
 
     Those faster than dense that lose less than the margin on the validation rows are chosen; whether they
     keep accuracy is judged on the test rows, Holm-adjusted over all of them. Without validation rows the
-    test rows choose as well.
+    test rows choose as well. With several seeds every one must hold, and the worst of them counts.
     """
+    seeds: dict[str, list[Result]] = {}
     for result in run.results:
         result.recommended = False
-    candidates = [result for result in run.results if result.variant != DENSE and result.is_candidate]
-    confirmed = holm([result.accuracy_kept["test"].p_value for result in candidates])
-    kept = [result for result, holds in zip(candidates, confirmed, strict=True) if holds]
-    if kept:
-        max(kept, key=lambda result: result.metrics["speedup"].value).recommended = True
+        if result.variant != DENSE:
+            seeds.setdefault(result.variant, []).append(result)
+    candidates = [results for results in seeds.values() if all(result.is_candidate for result in results)]
+    p_values = [max(result.accuracy_kept["test"].p_value for result in results) for results in candidates]
+    adjusted = zip(candidates, holm(p_values), strict=True)
+    kept = [results for results, p_value in adjusted if p_value <= 1 - CONFIDENCE]
+    for result in max(kept, key=slowest, default=[]):
+        result.recommended = True
 
 
-def training_warnings(run: Run) -> list[str]:
+def slowest(results: list[Result]) -> float:
+    """The least speed-up of a variant's seeds."""
+    return min(result.metrics["speedup"].value for result in results)
+
+
+def training_cautions(run: Run) -> list[Caution]:
     """Where variants beat dense, that they were trained further, unless the run shows what that gives."""
     better = [r for r in run.results if (v := r.accuracy_kept.get("test")) and v.low > 0]
     if not better or any(result.variant == "ft" for result in run.results):
         return []
     return [
-        f"{better[0].variant} is more accurate than dense, which further training may explain: add ft to "
-        "--variants, the same training with nothing compressed"
+        Caution(
+            code="further-training",
+            text=f"{better[0].variant} is more accurate than dense, which further training may explain",
+            remedy="add ft to --variants, the same training with nothing compressed",
+        )
     ]

@@ -11,22 +11,32 @@ import torch
 from bench.encoding import Encoded
 from bench.errors import MeasuringError
 from bench.meters.findings import Findings
-from bench.meters.subject import Subject, synchronise
-from bench.nouns.measurement import measured
-from bench.statistics import confusion, macro_f1, macro_f1_interval, share_interval
+from bench.meters.rounds import synchronise
+from bench.meters.subject import Subject
+from bench.nouns.measurement import Measurement, measured
+from bench.statistics import calibration_error, confusion, macro_f1, macro_f1_interval, share_interval
 
 SOURCE = "predictions of the timed model"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One row's outcome, labels by name; `confidence` is the softmax of the predicted class."""
+    """One row's outcome, labels by name; `confidence` is the softmax of the predicted class.
+
+    `seen` marks a row whose text stands in the training file too.
+    """
 
     split: str
     row: int
     label: str
     predicted: str
     confidence: float
+    seen: bool
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the row was classified correctly."""
+        return self.label == self.predicted
 
     def as_dict(self) -> dict[str, str | int | float]:
         """For a line of JSON."""
@@ -34,7 +44,12 @@ class Prediction:
 
 
 def predict(
-    subject: Subject, rows: Sequence[Encoded], labels: Sequence[str], split: str, batch_size: int
+    subject: Subject,
+    rows: Sequence[Encoded],
+    labels: Sequence[str],
+    split: str,
+    batch_size: int,
+    seen: Sequence[bool],
 ) -> tuple[list[Prediction], float]:
     """Predictions for `rows` in order, and the wall time of the forward passes in seconds.
 
@@ -55,26 +70,41 @@ def predict(
     if broken := int((~everything.isfinite()).any(-1).sum()):
         raise MeasuringError(f"the logits of {broken} of {len(rows)} {split} rows are not finite")
     confidence, best = everything.softmax(-1).max(-1)
+    outcomes = zip(labels, best.tolist(), confidence.tolist(), seen, strict=True)
     found = [
-        Prediction(split, i, label, names[k], round(c, 6))
-        for i, (label, k, c) in enumerate(zip(labels, best.tolist(), confidence.tolist(), strict=True))
+        Prediction(split, i, label, names[k], round(c, 6), known)
+        for i, (label, k, c, known) in enumerate(outcomes)
     ]
     return found, wall_time_s
 
 
 def quality(test: Sequence[Prediction], labels: Sequence[str], wall_time_s: float) -> Findings:
-    """Accuracy with Wilson's interval, macro-F1 with a bootstrap interval, and the pass's wall time.
+    """Accuracy, on all rows and on unseen ones, macro-F1, calibration error, and the pass's wall time.
 
     A model may know classes beyond the task's `labels`; predicting one is an error like any other.
     """
     classes = dict.fromkeys([*labels, *(p.predicted for p in test)])
     number = {label: i for i, label in enumerate(classes)}
     counts = confusion([number[p.label] for p in test], [number[p.predicted] for p in test], len(classes))
-    hits, rows = int(counts.trace()), len(test)
-    return Findings(
+    error, interval = calibration_error([p.confidence for p in test], [p.is_right for p in test])
+    findings = Findings(
         metrics={
-            "accuracy": measured("accuracy", hits / rows, SOURCE, share_interval(hits, rows)),
+            "accuracy": accuracy("accuracy", test),
             "macro_f1": measured("macro_f1", float(macro_f1(counts)), SOURCE, macro_f1_interval(counts)),
+            "calibration_error": measured("calibration_error", error, SOURCE, interval),
             "inference_wall_time": measured("inference_wall_time", wall_time_s, "perf_counter, one pass"),
         }
     )
+    unseen = [p for p in test if not p.seen]
+    if 0 < len(unseen) < len(test):
+        findings.metrics["accuracy_unseen"] = accuracy("accuracy_unseen", unseen)
+    else:
+        which = "no" if unseen else "every"
+        findings.unavailable["accuracy_unseen"] = f"{which} test row stands in the training file"
+    return findings
+
+
+def accuracy(name: str, rows: Sequence[Prediction]) -> Measurement:
+    """The metric `name`: the share of `rows` that is right, with Wilson's interval."""
+    hits = sum(p.is_right for p in rows)
+    return measured(name, hits / len(rows), SOURCE, share_interval(hits, len(rows)))

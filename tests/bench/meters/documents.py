@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from bench.nouns.run import Config, Environment, Result, Run
+from bench.nouns.audit import DataAudit
+from bench.nouns.environment import Environment
+from bench.nouns.run import Config, Result, Run
 from bench.nouns.task import TaskSummary
+from bench.protocol import PROTOCOL_VERSION
 
 
 def run_of(*results: Result) -> Run:
@@ -20,6 +23,10 @@ def run_of(*results: Result) -> Run:
             cpu_model="a CPU",
             cpu_cores=2,
             cpu_features=["avx2"],
+            cpu_quota=None,
+            affinity=[0, 1],
+            governor=None,
+            load=0.1,
             virtualised=True,
             memory=4 * 2**30,
             devices=[],
@@ -39,14 +46,20 @@ def run_of(*results: Result) -> Run:
             rows={"train": 1, "validation": 1, "test": 1},
             dropped={},
             notes=[],
+            audit=DataAudit(),
             fingerprint="0",
         ),
         config=Config(
             command="bench run",
-            variants=[result.variant for result in results],
+            protocol_version=PROTOCOL_VERSION,
+            variants=list(dict.fromkeys(result.variant for result in results)),
             device="cpu",
             budget="quick",
-            seeds=[0],
+            seeds=sorted({result.seed for result in results}),
+            paddings=[],
+            shapes=[],
+            thread_counts=[],
+            deduplicate=False,
             epochs=1.0,
             dense_epochs=2.0,
             learning_rate=1e-3,

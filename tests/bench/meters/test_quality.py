@@ -12,16 +12,19 @@ from bench.meters.quality import Prediction, predict, quality
 from bench.meters.subject import load_subject
 from tests.bench.meters.conftest import LABELS, ROWS, Open, save_tiny
 
+SEEN = [i % 4 == 0 for i in range(len(ROWS))]
+
 
 def test_predictions_are_the_models_own_whatever_the_batches(subject: Open) -> None:
     tiny = subject("dense")
     labels = [LABELS[row.label] for row in ROWS]
-    found, wall_time_s = predict(tiny, tiny.rows, labels, "test", 7)
-    single, _ = predict(tiny, tiny.rows, labels, "test", 1)
+    found, wall_time_s = predict(tiny, tiny.rows, labels, "test", 7, SEEN)
+    single, _ = predict(tiny, tiny.rows, labels, "test", 1, SEEN)
     assert wall_time_s > 0
     assert [p.row for p in found] == list(range(len(ROWS)))
     assert [p.label for p in found] == labels
     assert {p.split for p in found} == {"test"}
+    assert [p.as_dict()["seen"] for p in found] == SEEN
     assert [p.predicted for p in found] == [p.predicted for p in single]
     for prediction, row in list(zip(found, tiny.rows, strict=True))[:10]:
         with torch.no_grad():
@@ -41,15 +44,15 @@ def test_classes_in_another_order_change_no_prediction(subject: Open, tmp_path: 
         other.model.classifier.weight.copy_(tiny.model.classifier.weight[order])
         other.model.classifier.bias.copy_(tiny.model.classifier.bias[order])
     labels = [LABELS[row.label] for row in ROWS]
-    mine, _ = predict(tiny, tiny.rows, labels, "test", 8)
-    theirs, _ = predict(other, other.rows, labels, "test", 8)
+    mine, _ = predict(tiny, tiny.rows, labels, "test", 8, SEEN)
+    theirs, _ = predict(other, other.rows, labels, "test", 8, SEEN)
     assert [p.predicted for p in mine] == [p.predicted for p in theirs]
     found = [quality(rows, LABELS, 1.0).metrics["accuracy"].value for rows in (mine, theirs)]
     assert found[0] == found[1]
 
 
 def test_no_rows_are_no_predictions(subject: Open) -> None:
-    assert predict(subject("dense"), [], [], "validation", 8) == ([], 0.0)
+    assert predict(subject("dense"), [], [], "validation", 8, []) == ([], 0.0)
 
 
 def test_logits_that_are_no_numbers_are_no_predictions(subject: Open) -> None:
@@ -59,11 +62,11 @@ def test_logits_that_are_no_numbers_are_no_predictions(subject: Open) -> None:
     with pytest.raises(
         MeasuringError, match=f"logits of {len(ROWS)} of {len(ROWS)} test rows are not finite"
     ):
-        predict(tiny, tiny.rows, ["money"] * len(ROWS), "test", 8)
+        predict(tiny, tiny.rows, ["money"] * len(ROWS), "test", 8, SEEN)
 
 
 def predictions(*pairs: tuple[str, str]) -> list[Prediction]:
-    return [Prediction("test", row, *pair, 0.9) for row, pair in enumerate(pairs)]
+    return [Prediction("test", row, *pair, 0.9, seen=False) for row, pair in enumerate(pairs)]
 
 
 def test_accuracy_and_macro_f1_by_hand() -> None:
@@ -83,3 +86,36 @@ def test_a_class_beyond_the_tasks_is_an_error_like_any_other() -> None:
     found = quality(rows, LABELS, 1.0).metrics
     assert found["accuracy"].value == 0.5
     assert found["macro_f1"].value == pytest.approx(0.5)
+
+
+def test_accuracy_on_unseen_rows_is_given_where_some_are_seen() -> None:
+    rows = [
+        Prediction("test", 0, "money", "money", 0.9, seen=True),
+        Prediction("test", 1, "money", "money", 0.9, seen=False),
+        Prediction("test", 2, "sport", "money", 0.9, seen=False),
+    ]
+    found = quality(rows, LABELS, 1.0)
+    assert found.metrics["accuracy"].value == pytest.approx(2 / 3)
+    assert found.metrics["accuracy_unseen"].value == 0.5
+    assert "accuracy_unseen" not in found.unavailable
+
+
+@pytest.mark.parametrize(("seen", "which"), [(False, "no"), (True, "every")])
+def test_accuracy_on_unseen_rows_is_absent_where_it_would_say_nothing_new(seen: bool, which: str) -> None:
+    found = quality([Prediction("test", 0, "money", "money", 0.9, seen)] * 3, LABELS, 1.0)
+    assert "accuracy_unseen" not in found.metrics
+    assert found.unavailable["accuracy_unseen"] == f"{which} test row stands in the training file"
+
+
+def test_calibration_error_by_hand() -> None:
+    # As many bins as rows: the mean of each row's gap between confidence and being right.
+    rows = [
+        Prediction("test", 0, "money", "money", 0.9, seen=False),
+        Prediction("test", 1, "money", "sport", 0.6, seen=False),
+        Prediction("test", 2, "sport", "sport", 0.8, seen=False),
+    ]
+    error = quality(rows, LABELS, 1.0).metrics["calibration_error"]
+    assert error.value == pytest.approx((0.1 + 0.6 + 0.2) / 3)
+    assert error.ci_low is not None
+    assert error.ci_high is not None
+    assert error.ci_low <= error.value <= error.ci_high

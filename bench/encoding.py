@@ -15,8 +15,10 @@ Encoded = dict[str, list[int]]
 Batch = dict[str, "torch.Tensor"]
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Example], max_length: int) -> list[Encoded]:
-    """Token numbers of each row, truncated to `max_length`, not padded."""
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Example], max_length: int | None
+) -> list[Encoded]:
+    """Token numbers of each row, truncated to `max_length` (whole where None), not padded."""
     if not rows:
         return []
     pairs = [row.pair for row in rows if row.pair is not None]
@@ -24,17 +26,23 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Example], max_leng
     encoded = tokenizer(
         [row.text for row in rows],
         pairs or None,
-        truncation=True,
+        truncation=max_length is not None,
         max_length=max_length,
     )
     return [{key: encoded[key][i] for key in encoded} for i in range(len(rows))]
 
 
-def collate(rows: Sequence[Encoded], pad_token: int) -> Batch:
-    """One batch, int64 tensors of shape (rows, longest), padded on the right."""
+def truncated_share(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Example], max_length: int) -> float:
+    """Share of the rows that have more than `max_length` tokens."""
+    whole = encode(tokenizer, rows, max_length=None)
+    return sum(len(row["input_ids"]) > max_length for row in whole) / len(rows)
+
+
+def collate(rows: Sequence[Encoded], pad_token: int, width: int | None = None) -> Batch:
+    """One batch, int64 tensors of shape (rows, longest), padded on the right; to `width` where given."""
     import torch
 
-    longest = max(len(row["input_ids"]) for row in rows)
+    longest = width or max(len(row["input_ids"]) for row in rows)
     padding = {"input_ids": pad_token}
     return {
         key: torch.tensor([row[key] + [padding.get(key, 0)] * (longest - len(row[key])) for row in rows])

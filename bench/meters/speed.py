@@ -1,181 +1,95 @@
-"""Time: paired rounds of the anchors and the variant on the same rows, and requests one by one."""
+"""Time: every scenario in paired rounds, single requests for the percentiles, loading and tokenising."""
 
 from __future__ import annotations
 
 import itertools
-import random
 import statistics
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 
-from bench.encoding import Batch
+import compressors
+from bench.encoding import encode
+from bench.meters.feeds import Feed, headline
 from bench.meters.findings import Findings
-from bench.meters.subject import Subject, synchronise
+from bench.meters.machine import cautions
+from bench.meters.rounds import (
+    Call,
+    Contender,
+    Ending,
+    Slice,
+    kept,
+    paired_rounds,
+    synchronise,
+    time_block,
+    times_of,
+    warm_up,
+)
+from bench.meters.subject import Subject
 from bench.nouns.measurement import Measurement, measured
-from bench.nouns.run import Scenario
+from bench.nouns.run import Rounds, Scenario, WarmUp
 from bench.protocol import Protocol
 from bench.statistics import median_interval, quantile_interval, ratio
 
-STEADY = 0.02
-REQUESTS_NEEDED = {0.50: 11, 0.95: 130}
+REQUESTS_NEEDED = {"p50": 11, "p90": 64, "p95": 130, "p99": 662, "p99.9": 6_636}
+SPEEDUPS = ("speedup", "speedup_same_precision")
+HEADLINE = ("throughput", *SPEEDUPS)
 SOURCE = "perf_counter"
 
 
-@dataclass
-class Rounds:
-    """Wall time of each contender's block per round, in seconds, and the rows and tokens it held."""
-
-    times_s: dict[str, list[float]]
-    device_times_s: dict[str, list[float]]
-    rows: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    padded: list[int] = field(default_factory=list)
-    converged: bool = False
-    stopped: str = ""
-
-
 def measure_speed(
-    anchors: Sequence[Subject], variant: Subject, batch_size: int, protocol: Protocol, seed: int
+    anchors: Sequence[Subject], variant: Subject, feeds: Sequence[Feed], protocol: Protocol, seed: int
 ) -> Findings:
-    """Throughput, latencies and speed-ups. `anchors` are dense, and dense in the variant's precision.
+    """Throughput and speed-ups by feed; the first feed's are the headline.
 
-    Without anchors the variant is dense itself, whose speed-ups are 1 by definition.
+    `anchors` are dense, and dense in the variant's precision where that is another one.
     """
     findings = Findings()
-    for size in sorted({1, batch_size}, reverse=True):
-        contenders = [*anchors, variant]
-        feeds = {subject.name: full_batches(subject, size) for subject in contenders}
-        for subject in contenders:
-            warm_up(subject, feeds[subject.name], protocol)
-        rounds = paired_rounds(contenders, feeds, protocol, seed)
-        findings.scenarios[f"batch {size}"] = scenario(rounds, anchors, variant, size)
-        latencies = time_requests(variant, feeds[variant.name], protocol)
-        add_percentiles(findings, latencies, "latency_b1" if size == 1 else "latency", protocol)
-        if size == batch_size == 1:
-            add_percentiles(findings, latencies, "latency", protocol)
-    headline = findings.scenarios[f"batch {batch_size}"].metrics
-    for name in ("throughput", "speedup", "speedup_same_precision"):
-        findings.metrics[name] = headline[name]
+    for feed in feeds:
+        with threads(feed.threads):
+            findings.add(measure_feed([*anchors, variant], feed, protocol, seed))
+    for name in HEADLINE:
+        findings.metrics[name] = findings.scenarios[feeds[0].name].metrics[name]
     return findings
 
 
-def full_batches(subject: Subject, size: int) -> list[Batch]:
-    """The test rows in batches of `size`, without a last partial one unless it is the only one."""
-    whole = len(subject.rows) // size * size
-    return subject.batches(size, subject.rows[:whole] if whole else None)
+def measure_feed(subjects: Sequence[Subject], feed: Feed, protocol: Protocol, seed: int) -> Findings:
+    """One scenario: warm-up, then paired rounds."""
+    findings = Findings()
+    *anchors, variant = subjects
+    slices, device = feed.contents(variant), variant.device
+    contenders = [Contender(subject.name, feed.calls(subject)) for subject in subjects]
+    with findings.spending("warm-up"):
+        warm_ups = {each.name: warm_up(each, slices, device, protocol) for each in contenders}
+    with findings.spending("timing"):
+        rounds, ending = paired_rounds(contenders, slices, device, protocol, seed)
+    findings.scenarios[feed.name] = scenario(feed, rounds, ending, warm_ups, [a.name for a in anchors])
+    findings.cautions = cautions(rounds.machine, rounds.discarded)
+    return findings
 
 
-def warm_up(subject: Subject, feed: Sequence[Batch], protocol: Protocol) -> None:
-    """Run until the times of the last ten batches are steady: their halves' medians differ by under 2 %."""
-    times_s: list[float] = []
-    started = time.perf_counter()
-    for batch in itertools.cycle(feed):
-        times_s.append(time_block(subject, [batch])[0])
-        spent = time.perf_counter() - started
-        earlier, later = statistics.median(times_s[-10:-5] or [0.0]), statistics.median(times_s[-5:])
-        steady = abs(later - earlier) < STEADY * later
-        enough = len(times_s) >= protocol.warm_up_iterations and spent >= protocol.warm_up_min_s
-        if (enough and steady) or spent >= protocol.warm_up_cap_s:
-            return
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """So many CPU threads for torch meanwhile; as before where None."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def time_block(subject: Subject, block: Sequence[Batch]) -> tuple[float, float | None]:
-    """(wall time, device time by CUDA events or None) of running the batches, synchronised at both ends."""
-    on_cuda = subject.device == "cuda"
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if on_cuda else []
-    synchronise(subject.device)
-    started = time.perf_counter()
-    if on_cuda:
-        events[0].record()
-    for batch in block:
-        subject(batch)
-    if on_cuda:
-        events[1].record()
-    synchronise(subject.device)
-    wall_s = time.perf_counter() - started
-    return wall_s, events[0].elapsed_time(events[1]) / 1000 if on_cuda else None
-
-
-def paired_rounds(
-    contenders: Sequence[Subject], feeds: dict[str, list[Batch]], protocol: Protocol, seed: int
-) -> Rounds:
-    """Rounds in which every contender runs the same slice of rows, in an order drawn anew each time.
-
-    Stops by the width of the intervals, never by what they say; see `Protocol`.
-    """
-    rng = random.Random(seed)  # noqa: S311
-    variant = contenders[-1]
-    length = block_length(contenders, feeds, protocol)
-    rounds = Rounds({s.name: [] for s in contenders}, {s.name: [] for s in contenders})
-    started = time.perf_counter()
-    while not rounds.stopped:
-        first = rng.randrange(len(feeds[variant.name]))
-        for subject in rng.sample(contenders, len(contenders)):
-            wall_s, device_s = time_block(subject, slice_of(feeds[subject.name], first, length))
-            rounds.times_s[subject.name].append(wall_s)
-            if device_s is not None:
-                rounds.device_times_s[subject.name].append(device_s)
-        block = slice_of(feeds[variant.name], first, length)
-        rounds.rows.append(sum(len(batch["input_ids"]) for batch in block))
-        rounds.tokens.append(sum(int(batch["attention_mask"].sum()) for batch in block))
-        rounds.padded.append(sum(batch["input_ids"].numel() for batch in block))
-        look(rounds, contenders, protocol, time.perf_counter() - started)
-    return rounds
-
-
-def slice_of(feed: Sequence[Batch], first: int, length: int) -> list[Batch]:
-    """`length` batches from the `first` on; past the last the feed begins again."""
-    return [feed[(first + i) % len(feed)] for i in range(length)]
-
-
-def block_length(contenders: Sequence[Subject], feeds: dict[str, list[Batch]], protocol: Protocol) -> int:
-    """How many batches the fastest contender needs to fill a block."""
-    fastest = min(
-        statistics.median(time_block(subject, [batch])[0] for batch in feeds[subject.name][:5])
-        for subject in contenders
-    )
-    return int(protocol.block_s(contenders[0].device) / fastest) + 1
-
-
-def look(rounds: Rounds, contenders: Sequence[Subject], protocol: Protocol, spent_s: float) -> None:
-    """Decide, at every `look_every`-th round and at the limits, whether to stop, and why."""
-    count = len(rounds.rows)
-    enough = count >= protocol.min_rounds
-    at_limit = count >= protocol.max_rounds or (enough and spent_s >= protocol.max_time_s)
-    due = enough and count % protocol.look_every == 0 and spent_s >= protocol.min_time_s
-    if not at_limit and not due:
-        return
-    target = protocol.half_width(contenders[0].device)
-    widest = max(relative_half_widths(rounds, contenders))
-    if widest <= target:
-        rounds.converged = True
-        rounds.stopped = f"interval within ±{target:.1%} after {count} rounds"
-    elif at_limit:
-        rounds.stopped = f"gave up after {count} rounds and {spent_s:.0f} s, interval within ±{widest:.1%}"
-
-
-def relative_half_widths(rounds: Rounds, contenders: Sequence[Subject]) -> list[float]:
-    """Half-widths of the speed-ups' intervals, or of the time's where there is nothing to compare with."""
-    *anchors, variant = contenders
-    own = rounds.times_s[variant.name]
-    widths = []
-    for anchor in anchors:
-        value, (low, high), _ = ratio(rounds.times_s[anchor.name], own)
-        widths.append((high - low) / 2 / value)
-    if not anchors:
-        low, high = median_interval(own)
-        widths.append((high - low) / 2 / statistics.median(own))
-    return widths
-
-
-def scenario(rounds: Rounds, anchors: Sequence[Subject], variant: Subject, size: int) -> Scenario:
-    """The scenario's metrics, from its rounds."""
-    own = rounds.times_s[variant.name]
-    per_second = [rows / wall_s for rows, wall_s in zip(rounds.rows, own, strict=True)]
-    tokens = [count / wall_s for count, wall_s in zip(rounds.tokens, own, strict=True)]
+def scenario(
+    feed: Feed, rounds: Rounds, ending: Ending, warm_ups: dict[str, WarmUp], anchors: Sequence[str]
+) -> Scenario:
+    """The scenario's metrics, from the rounds that count."""
+    *_, name = rounds.times
+    own = times_of(rounds, name)
+    rows, tokens = kept(rounds, rounds.rows), kept(rounds, rounds.tokens)
+    per_second = [count / wall_s for count, wall_s in zip(rows, own, strict=True)]
     metrics = {
         "throughput": measured(
             "throughput",
@@ -184,39 +98,66 @@ def scenario(rounds: Rounds, anchors: Sequence[Subject], variant: Subject, size:
             median_interval(per_second),
             tuple(per_second),
         ),
-        "tokens_per_second": plain(statistics.median(tokens), "tokens/s", "higher", SOURCE),
-        "padding_share": plain(1 - sum(rounds.tokens) / sum(rounds.padded), "1", "lower", "count"),
+        "tokens_per_second": plain(
+            statistics.median(count / wall_s for count, wall_s in zip(tokens, own, strict=True)),
+            "tokens/s",
+            "higher",
+        ),
+        "padding_share": plain(
+            1 - sum(tokens) / sum(kept(rounds, rounds.padded_tokens)), "1", "lower", "count"
+        ),
     }
-    names = ("speedup", "speedup_same_precision")
-    if not anchors:
-        metrics |= {name: measured(name, 1.0, "definition: this is dense") for name in names}
-    for name, anchor in zip(names, (anchors[0], anchors[-1]) if anchors else (), strict=False):
-        value, interval, samples = ratio(rounds.times_s[anchor.name], own)
-        metrics[name] = measured(name, value, f"{SOURCE}, paired with {anchor.name}", interval, samples)
-    if rounds.device_times_s[variant.name]:
-        gaps = [1 - d / w for d, w in zip(rounds.device_times_s[variant.name], own, strict=True)]
+    for speedup, anchor in zip(SPEEDUPS, (anchors[0], anchors[-1]), strict=True):
+        value, interval, samples = ratio(times_of(rounds, anchor), own)
+        metrics[speedup] = measured(speedup, value, f"{SOURCE}, paired with {anchor}", interval, samples)
+    if name in rounds.device_times:
+        gaps = [1 - d / w for d, w in zip(kept(rounds, rounds.device_times[name].values), own, strict=True)]
         metrics["launch_overhead"] = plain(max(0.0, statistics.median(gaps)), "1", "lower", "CUDA events")
     return Scenario(
-        batch_size=size,
-        padding="longest of the batch, arrival order",
+        batch_size=feed.batch_size,
+        padding=feed.padding,
+        threads=feed.threads,
         rounds=len(own),
-        converged=rounds.converged,
-        stopped=rounds.stopped,
+        converged=ending.converged,
+        throttled=10 * len(rounds.discarded) > len(rounds.order),
+        stopped=ending.reason,
         metrics=metrics,
+        warm_up=warm_ups,
+        raw=rounds,
     )
 
 
-def plain(value: float, unit: str, better: str, source: str) -> Measurement:
+def plain(
+    value: float,
+    unit: str,
+    better: str,
+    source: str = SOURCE,
+    interval: tuple[float, float] | None = None,
+) -> Measurement:
     """A quantity of one scenario that is not in the catalogue."""
-    return Measurement.model_validate({"value": value, "unit": unit, "better": better, "source": source})
+    low, high = interval or (None, None)
+    return Measurement.model_validate(
+        {"value": value, "unit": unit, "better": better, "source": source, "ci_low": low, "ci_high": high}
+    )
 
 
-def time_requests(subject: Subject, feed: Sequence[Batch], protocol: Protocol) -> list[float]:
-    """Seconds of single batches, one request at a time, as many as the protocol wants and affords."""
+def measure_latency(variant: Subject, batch_size: int, protocol: Protocol) -> Findings:
+    """Percentiles of single requests, of one row and of a batch, in a pass of their own."""
+    findings = Findings()
+    for prefix, size in (("latency_b1", 1), ("latency", batch_size)):
+        calls = headline(variant, size).calls(variant)
+        with findings.spending("requests"):
+            times_s = time_requests(calls, variant.device, protocol)
+        add_percentiles(findings, times_s, prefix, protocol)
+    return findings
+
+
+def time_requests(calls: Sequence[Call], device: str, protocol: Protocol) -> list[float]:
+    """Seconds of single calls, one request at a time, as many as the protocol wants and affords."""
     times_s: list[float] = []
     started = time.perf_counter()
-    for batch in itertools.islice(itertools.cycle(feed), protocol.requests):
-        times_s.append(time_block(subject, [batch])[0])
+    for call in itertools.islice(itertools.cycle(calls), protocol.requests):
+        times_s.append(time_block([call], device)[0])
         if time.perf_counter() - started > protocol.requests_cap_s:
             break
     return times_s
@@ -224,16 +165,16 @@ def time_requests(subject: Subject, feed: Sequence[Batch], protocol: Protocol) -
 
 def add_percentiles(findings: Findings, times_s: Sequence[float], prefix: str, protocol: Protocol) -> None:
     """The percentiles that enough requests were timed for; the others are absent, with the reason."""
-    for quantile, needed in REQUESTS_NEEDED.items():
-        name = f"{prefix}_p{quantile * 100:.0f}"
-        if len(times_s) < needed:
-            findings.unavailable[name] = (
-                f"needs {needed} requests, {len(times_s)} fitted into {protocol.requests_cap_s:.0f} s"
-            )
-            continue
-        value = quantile_of(times_s, quantile)
-        interval = quantile_interval(times_s, quantile)
-        findings.metrics[name] = measured(name, value, f"{SOURCE}, per request", interval, tuple(times_s))
+    for word, needed in REQUESTS_NEEDED.items():
+        name, quantile = f"{prefix}_{word}", float(word.removeprefix("p")) / 100
+        if len(times_s) >= needed:
+            value, interval = quantile_of(times_s, quantile), quantile_interval(times_s, quantile)
+            findings.metrics[name] = measured(name, value, f"{SOURCE}, per request", interval, tuple(times_s))
+        elif needed > protocol.requests:
+            findings.unavailable[name] = f"needs {needed:,} requests, this budget times {protocol.requests:,}"
+        else:
+            limit = f"{len(times_s)} fitted into {protocol.requests_cap_s:.0f} s"
+            findings.unavailable[name] = f"needs {needed} requests, {limit}"
 
 
 def quantile_of(values: Sequence[float], quantile: float) -> float:
@@ -243,3 +184,45 @@ def quantile_of(values: Sequence[float], quantile: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def measure_loading(variant: Subject, batch_size: int, protocol: Protocol) -> Findings:
+    """Loading the artifact anew, and its first batch, whatever that compiles; weights in the page cache."""
+    findings = Findings()
+    batch = variant.batch(variant.rows[:batch_size])
+    loads_s, calls_s = [], []
+    with findings.spending("loading"):
+        for _ in range(protocol.loads):
+            started = time.perf_counter()
+            model = compressors.load(variant.folder, variant.device)
+            synchronise(variant.device)
+            loads_s.append(time.perf_counter() - started)
+            with torch.inference_mode():
+                calls_s.append(time_block([partial(model, **batch)], variant.device)[0])
+    for name, times_s in (("load_time", loads_s), ("first_call_time", calls_s)):
+        median_s = statistics.median(times_s)
+        findings.metrics[name] = measured(name, median_s, SOURCE, samples=tuple(times_s))
+    return findings
+
+
+def measure_tokenising(variant: Subject, batch_size: int, protocol: Protocol, seed: int) -> Findings:
+    """Texts tokenised a second, a batch at a time; in no other scenario but end to end."""
+    findings = Findings()
+    feed = headline(variant, batch_size)
+    texts = [[variant.examples[place] for place in slice_] for slice_ in feed.slices]
+    calls = [partial(encode, variant.tokenizer, batch, variant.max_length) for batch in texts]
+    slices = [Slice(len(batch), 0, 0) for batch in texts]
+    with findings.spending("tokenising"):
+        rounds, ending = paired_rounds([Contender("tokenising", calls)], slices, "cpu", protocol, seed)
+    rates = [n / s for n, s in zip(rounds.rows, times_of(rounds, "tokenising"), strict=True)]
+    rate = plain(statistics.median(rates), "samples/s", "higher", SOURCE, interval=median_interval(rates))
+    findings.scenarios["tokenising"] = Scenario(
+        batch_size=batch_size,
+        padding="none",
+        rounds=len(rates),
+        converged=ending.converged,
+        stopped=ending.reason,
+        metrics={"tokenising_rate": rate},
+        raw=rounds,
+    )
+    return findings

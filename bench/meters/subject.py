@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import compressors
-from bench.encoding import Batch, Encoded, batches, encode
+from bench.encoding import Batch, Encoded, batches, collate, encode
 from bench.nouns.task import Example
 from compressors.artifact import load_tokenizer
 
 
 @dataclass
 class Subject:
-    """A model ready to be run on encoded `rows`; `tokenise_time_s` is None where nobody took it."""
+    """A model ready to be run, with `examples` and the same encoded, as `rows`."""
 
     name: str
     folder: Path
     model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     device: str
-    pad_token: int
+    max_length: int
+    examples: Sequence[Example]
     rows: list[Encoded]
-    tokenise_time_s: float | None = None
 
     def __call__(self, batch: Batch) -> torch.Tensor:
         """Logits of one batch, shape (rows, classes)."""
@@ -34,9 +34,19 @@ class Subject:
             logits: torch.Tensor = self.model(**batch).logits
         return logits
 
+    def classify(self, examples: Sequence[Example]) -> list[int]:
+        """Class numbers of one batch of texts: tokenised, run, and brought back."""
+        return self(self.batch(encode(self.tokenizer, examples, self.max_length))).argmax(-1).tolist()
+
+    def batch(self, rows: Sequence[Encoded], width: int | None = None) -> Batch:
+        """These rows as one batch on the device, padded to the longest or to `width`."""
+        made = collate(rows, self.tokenizer.pad_token_id, width)
+        return {key: tensor.to(self.device) for key, tensor in made.items()}
+
     def batches(self, size: int, rows: Sequence[Encoded] | None = None) -> list[Batch]:
         """`rows` (all by default) in arrival order on the device, `size` at a time."""
-        return list(batches(self.rows if rows is None else rows, size, self.pad_token, self.device))
+        given = self.rows if rows is None else rows
+        return list(batches(given, size, self.tokenizer.pad_token_id, self.device))
 
     @property
     def label_names(self) -> list[str]:
@@ -44,24 +54,21 @@ class Subject:
         names: dict[int, str] = self.model.config.id2label
         return [names[i] for i in range(len(names))]
 
-    def cast(self, dtype: torch.dtype) -> Subject:
-        """The same artifact loaded again, with weights of `dtype`."""
-        model = compressors.load(self.folder, self.device).to(dtype)
-        name = f"{self.name} as {str(dtype).removeprefix('torch.')}"
-        return Subject(name, self.folder, model, self.device, self.pad_token, self.rows)
+    def again(self, dtype: torch.dtype | None = None) -> Subject:
+        """The same artifact loaded once more, with weights of `dtype` where given."""
+        model = compressors.load(self.folder, self.device)
+        if dtype is None:
+            return replace(self, name=f"{self.name} again", model=model)
+        return replace(
+            self, name=f"{self.name} as {str(dtype).removeprefix('torch.')}", model=model.to(dtype)
+        )
 
 
-def load_subject(name: str, folder: Path, test: Sequence[Example], max_length: int, device: str) -> Subject:
-    """Load an artifact and encode the test rows with its own tokenizer, the encoding timed."""
+def load_subject(
+    name: str, folder: Path, examples: Sequence[Example], max_length: int, device: str
+) -> Subject:
+    """Load an artifact and encode `examples` with its own tokenizer."""
     model = compressors.load(folder, device)
     tokenizer = load_tokenizer(str(folder))
-    tokenising = time.perf_counter()
-    rows = encode(tokenizer, test, max_length)
-    tokenised = time.perf_counter()
-    return Subject(name, folder, model, device, tokenizer.pad_token_id, rows, tokenised - tokenising)
-
-
-def synchronise(device: str) -> None:
-    """Wait until the device has done all it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    rows = encode(tokenizer, examples, max_length)
+    return Subject(name, folder, model, tokenizer, device, max_length, examples, rows)

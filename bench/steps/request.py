@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from bench.nouns.run import Budget
+from bench.nouns.run import Budget, Padding, Shape
 
 StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
 
@@ -30,6 +30,9 @@ class Request(BaseModel):
     batch_size: int
     max_length: int
     budget: Budget
+    paddings: list[Padding] = Field(default_factory=list)
+    shapes: list[Shape] = Field(default_factory=list)
+    thread_counts: list[int] = Field(default_factory=list)
     plugins: list[Path]
     dense: Path | None = None
     teacher: Path | None = None

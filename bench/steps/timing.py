@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.encoding import encode
+from bench.encoding import encode, truncated_share
+from bench.meters.feeds import Feed, padded, shaped, threaded, usual
 from bench.meters.findings import Findings
-from bench.meters.quality import predict, quality
+from bench.meters.machine import openmp_spin
+from bench.meters.quality import Prediction, predict, quality
 from bench.meters.size import measure_size
-from bench.meters.speed import measure_speed, plain
+from bench.meters.speed import (
+    SPEEDUPS,
+    measure_latency,
+    measure_loading,
+    measure_speed,
+    measure_tokenising,
+)
 from bench.meters.subject import Subject, load_subject
-from bench.nouns.run import DENSE, Scenario
+from bench.nouns.measurement import measured
+from bench.nouns.run import DENSE
+from bench.nouns.task import Task
 from bench.protocol import PROTOCOLS
 from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
 from bench.worker import PREDICTIONS
-from compressors.artifact import ARTIFACT, load_tokenizer
+from compressors.artifact import ARTIFACT
+
+STAGES = 5
 
 
 def measure_timing(request: Request, folder: Path, progress: Progress) -> Findings:
@@ -27,46 +39,72 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     task = read_task(request.task)
     assert request.dense is not None
     assert request.artifact is not None
-    protocol = PROTOCOLS[request.budget]
-
-    def load(name: str, artifact: Path) -> Subject:
-        return load_subject(name, artifact, task.test, request.max_length, request.device)
-
-    progress("loading", 0, 3)
-    dense = load(DENSE, request.dense / ARTIFACT)
-    variant = dense if request.variant == DENSE else load(request.variant, request.artifact / ARTIFACT)
+    protocol, batch_size = PROTOCOLS[request.budget], request.batch_size
+    progress("loading", 0, STAGES)
+    dense = load_subject(DENSE, request.dense / ARTIFACT, task.test, request.max_length, request.device)
+    variant = dense
+    if request.variant != DENSE:
+        artifact = request.artifact / ARTIFACT
+        variant = load_subject(request.variant, artifact, task.test, request.max_length, request.device)
     findings = measure_size(dense, variant)
-    progress("timing", 1, 3)
-    anchors = [] if variant is dense else [dense, *same_precision(dense, variant)]
-    findings.add(measure_speed(anchors, variant, request.batch_size, protocol, request.seed))
-    findings.scenarios["tokenising"] = tokenising(variant)
-    progress("accuracy", 2, 3)
-    labels = [task.labels[row.label] for row in task.test]
-    test, wall_time_s = predict(variant, variant.rows, labels, "test", request.batch_size)
-    findings.add(quality(test, task.labels, wall_time_s))
-    validation_rows = encode(
-        load_tokenizer(str(request.artifact / ARTIFACT)), task.validation, request.max_length
-    )
-    validation_labels = [task.labels[row.label] for row in task.validation]
-    validation, _ = predict(variant, validation_rows, validation_labels, "validation", request.batch_size)
-    with (folder / PREDICTIONS).open("w", encoding="utf-8") as file:
-        for prediction in [*validation, *test]:
-            file.write(json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n")
+    findings.openmp_spin = openmp_spin()
+    findings.add(measure_loading(variant, batch_size, protocol))
+    progress("timing", 1, STAGES)
+    anchors = anchors_of(dense, variant)
+    findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, request.seed))
+    if variant is dense:
+        for name in SPEEDUPS:
+            findings.metrics[name] = measured(name, 1.0, "definition: this is dense")
+    del anchors, dense
+    progress("requests", 2, STAGES)
+    findings.add(measure_latency(variant, batch_size, protocol))
+    progress("tokenising", 3, STAGES)
+    findings.add(measure_tokenising(variant, batch_size, protocol, request.seed))
+    progress("accuracy", 4, STAGES)
+    with findings.spending("accuracy"):
+        findings.add(measure_quality(variant, task, batch_size, folder / PREDICTIONS))
     return findings
 
 
-def same_precision(dense: Subject, variant: Subject) -> list[Subject]:
-    """Dense cast to the variant's precision, where that is another one."""
-    return [dense.cast(variant.model.dtype)] if variant.model.dtype != dense.model.dtype else []
+def anchors_of(dense: Subject, variant: Subject) -> list[Subject]:
+    """Dense, and dense in the variant's precision where that is another one.
+
+    Dense itself runs against a second copy of itself: what differs then is the machine's doing alone.
+    """
+    if variant is dense:
+        return [dense.again()]
+    if variant.model.dtype == dense.model.dtype:
+        return [dense]
+    return [dense, dense.again(variant.model.dtype)]
 
 
-def tokenising(variant: Subject) -> Scenario:
-    """Tokenising all test rows at once, one pass: outside every other timed region."""
-    assert variant.tokenise_time_s is not None
-    rate = len(variant.rows) / variant.tokenise_time_s
-    return Scenario(
-        batch_size=len(variant.rows),
-        padding="none",
-        stopped="one pass",
-        metrics={"tokenising_rate": plain(rate, "samples/s", "higher", "perf_counter, one pass")},
-    )
+def feeds(request: Request, variant: Subject) -> list[Feed]:
+    """The scenarios, the headline first: those always measured, and those asked for."""
+    size = request.batch_size
+    return [
+        *usual(variant, size),
+        *(padded(variant, size, padding) for padding in request.paddings),
+        *(shaped(variant, shape) for shape in request.shapes),
+        *(threaded(variant, size, count) for count in request.thread_counts),
+    ]
+
+
+def measure_quality(variant: Subject, task: Task, batch_size: int, predictions: Path) -> Findings:
+    """Accuracy on the test rows; every prediction goes to the file, those of validation rows first."""
+
+    def predicted(split: str) -> tuple[list[Prediction], float]:
+        examples = getattr(task, split)
+        is_test = split == "test"
+        rows = variant.rows if is_test else encode(variant.tokenizer, examples, variant.max_length)
+        labels, seen = [task.labels[row.label] for row in examples], [row.seen for row in examples]
+        return predict(variant, rows, labels, split, batch_size, seen)
+
+    validation, _ = predicted("validation")
+    test, wall_time_s = predicted("test")
+    with predictions.open("w", encoding="utf-8") as file:
+        for prediction in [*validation, *test]:
+            file.write(json.dumps(prediction.as_dict(), ensure_ascii=False) + "\n")
+    findings = quality(test, task.labels, wall_time_s)
+    share = truncated_share(variant.tokenizer, task.test, variant.max_length)
+    findings.metrics["truncated_share"] = measured("truncated_share", share, "count")
+    return findings

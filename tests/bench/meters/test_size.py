@@ -27,7 +27,7 @@ def test_flops_are_those_counted_by_hand(subject: Open, length: int) -> None:
 
 def test_flops_do_not_depend_on_the_precision(subject: Open) -> None:
     dense = subject("dense")
-    assert flops_of(dense.cast(torch.bfloat16), 9) == flops_of(dense, 9)
+    assert flops_of(dense.again(torch.bfloat16), 9) == flops_of(dense, 9)
 
 
 def test_sizes_of_dense_over_itself(subject: Open, tiny: Path) -> None:

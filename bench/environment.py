@@ -1,4 +1,4 @@
-"""Where a run happens: a fingerprint of hardware and software, and what disturbed it meanwhile."""
+"""Where a run happens: a fingerprint of hardware, software and settings, and what of it is a handicap."""
 
 from __future__ import annotations
 
@@ -15,9 +15,23 @@ import psutil
 
 import bench
 from bench.meters.nvml import devices
-from bench.nouns.run import Environment
+from bench.nouns.environment import Caution, Environment
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "codecarbon")
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "codecarbon",
+)
+# The packages that carry them, newest first; torch's CPU builds come without.
+CUDA_LIBRARIES = {
+    "cuda": ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"),
+    "cudnn": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
+}
 VARIABLES = (
     "OMP_",
     "MKL_",
@@ -29,50 +43,109 @@ VARIABLES = (
 )
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve")
 NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
-STEAL_WORTH_SAYING = 0.02
+# By any of these the user says how OpenMP's threads wait.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 CGROUP = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+CPUS = Path("/sys/devices/system/cpu")
 
 
 def worker_environment() -> dict[str, str]:
-    """The variables workers run with beyond the user's: a fixed thread count, and passive waiting.
+    """The variables workers run with beyond the user's: a fixed thread count, and how threads wait.
 
-    OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold. One GPU
-    is used, and CUDA counts devices as NVML does, so that the energy read is that of the one in use.
+    OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold; where
+    the machine is ours alone they react faster, so there OpenMP's own default stays. One GPU is used, and
+    CUDA counts devices as NVML does, so that the energy read is that of the one in use.
     """
-    ours = {
-        "OMP_NUM_THREADS": str(cores()),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-    }
+    ours = {"OMP_NUM_THREADS": str(cores()), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    if is_shared() and not any(name in os.environ for name in WAITING):
+        ours["OMP_WAIT_POLICY"] = "PASSIVE"
     one_device = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
     return {name: value for name, value in ours.items() if name not in os.environ} | one_device
 
 
+def is_shared() -> bool:
+    """Whether CPU time can be held back from us: on a virtual machine, or under a quota."""
+    return is_virtual(read_cpu()[1]) or math.isfinite(cpu_quota())
+
+
+def is_virtual(flags: set[str]) -> bool:
+    """Whether a CPU with these flags is a hypervisor's; only x86 tells."""
+    return "hypervisor" in flags
+
+
+def affinity() -> list[int]:
+    """The CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
     """CPU cores this process may use: those of its affinity, or fewer where a container's quota is."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return math.ceil(min(own, cpu_quota()))
+    return math.ceil(min(len(affinity()), cpu_quota()))
 
 
 def cpu_quota() -> float:
-    """Cores' worth of CPU time that this control group may use; infinite without a quota."""
+    """Cores' worth of CPU time that this process's control groups grant; infinite without a quota."""
+    return min(map(quota_of, cpu_groups()), default=math.inf)
+
+
+def limiting_group() -> Path | None:
+    """The folder of the control group whose quota is the least, None without a quota."""
+    group = min(cpu_groups(), key=quota_of, default=None)
+    return group if group and math.isfinite(quota_of(group)) else None
+
+
+def cpu_groups() -> list[Path]:
+    """Folders of the control groups that limit this process's CPU time, of either version, innermost first.
+
+    A group's quota holds for all below it, so those above count too.
+    """
+    groups: list[Path] = []
+    for line in read_lines(OWN_CGROUPS):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = CGROUP / "cpu" if controllers else CGROUP
+        own = mount / path.lstrip("/")
+        groups += [folder for folder in (own, *own.parents) if folder.is_relative_to(mount)]
+    return groups
+
+
+def quota_of(group: Path) -> float:
+    """Cores' worth of CPU time that a control group of either version grants; infinite without a quota."""
     try:
-        quota, period = (CGROUP / "cpu.max").read_text().split()
+        quota, period = (group / "cpu.max").read_text().split()
     except (OSError, ValueError):
-        try:
-            quota = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return math.inf
-    return int(quota) / int(period) if quota.isdecimal() and int(period) else math.inf
+        quota = "".join(read_lines(group / "cpu.cfs_quota_us"))
+        period = "".join(read_lines(group / "cpu.cfs_period_us"))
+    limited = quota.isdecimal() and period.isdecimal() and int(period) > 0
+    return int(quota) / int(period) if limited else math.inf
+
+
+def frequency_governor() -> str | None:
+    """What sets the clock of the CPUs in use (all kinds, where they differ); None where none is shown."""
+    kinds = {line for cpu in affinity() for line in read_lines(CPUS / f"cpu{cpu}/cpufreq/scaling_governor")}
+    return ", ".join(sorted(kinds)) or None
+
+
+def load_average() -> float:
+    """The one-minute load average, for each core of the machine."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
 def fingerprint() -> Environment:
-    """This machine and its software, without importing torch."""
+    """This machine, its software and settings, without importing torch. Nothing is warned of yet."""
     cpu_model, flags = read_cpu()
     found = devices()
     memory = psutil.virtual_memory().total
-    hardware = [cpu_model, cores(), round(memory / 2**30), [(device.name, device.memory) for device in found]]
+    quota = cpu_quota()
+    hardware = [
+        [cpu_model, sorted(flags.intersection(FEATURES)), is_virtual(flags), cores(), str(quota)],
+        round(memory / 2**30),
+        [[device.name, device.memory, device.mig] for device in found],
+    ]
     variables = {**os.environ, **worker_environment()}
     return Environment(
         machine_key=hashlib.sha256(json.dumps(hardware).encode()).hexdigest()[:12],
@@ -80,13 +153,18 @@ def fingerprint() -> Environment:
         cpu_model=cpu_model,
         cpu_cores=cores(),
         cpu_features=[feature for feature in FEATURES if feature in flags],
-        virtualised="hypervisor" in flags,
+        cpu_quota=quota if math.isfinite(quota) else None,
+        affinity=affinity(),
+        governor=frequency_governor(),
+        load=load_average(),
+        virtualised=is_virtual(flags),
         memory=memory,
         devices=found,
         versions={
             "bench": bench.__version__,
             "python": platform.python_version(),
-            **{library: library_version(library) for library in LIBRARIES},
+            **{library: library_version(library) or "absent" for library in LIBRARIES},
+            **cuda_versions(),
         },
         threads=thread_count(variables["OMP_NUM_THREADS"]),
         variables={name: value for name, value in sorted(variables.items()) if name.startswith(VARIABLES)},
@@ -105,22 +183,33 @@ def thread_count(asked: str) -> int:
 def read_cpu() -> tuple[str, set[str]]:
     """(model name, feature flags) of the first CPU."""
     fields: dict[str, str] = {}
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            fields.setdefault(name.strip(), value.strip())
-    except OSError:
-        return platform.processor() or platform.machine(), set()
-    model = fields.get("model name") or platform.machine()
+    for line in read_lines(Path("/proc/cpuinfo")):
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    model = fields.get("model name") or platform.processor() or platform.machine()
     return model, set((fields.get("flags") or fields.get("Features") or "").split())
 
 
-def library_version(name: str) -> str:
-    """A library's installed version."""
+def read_lines(path: Path) -> list[str]:
+    """The lines of one of the kernel's files, none where it is not there."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def library_version(name: str) -> str | None:
+    """A library's installed version, None where it is absent."""
     try:
         return version(name)
     except PackageNotFoundError:
-        return "absent"
+        return None
+
+
+def cuda_versions() -> dict[str, str]:
+    """Versions of the CUDA libraries that came with torch."""
+    found = {library: list(map(library_version, names)) for library, names in CUDA_LIBRARIES.items()}
+    return {library: next(filter(None, versions)) for library, versions in found.items() if any(versions)}
 
 
 def git_commit() -> str | None:
@@ -138,38 +227,44 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def precision_warnings(environment: Environment, device: str, dtypes: set[str | None]) -> list[str]:
+def setting_cautions(environment: Environment) -> list[Caution]:
+    """What of the machine's settings makes times less sure: a CPU quota, a clock that changes."""
+    found = []
+    quota, visible = environment.cpu_quota, len(environment.affinity)
+    if quota is not None and quota < max(visible, environment.threads):
+        found.append(
+            Caution(
+                code="quota",
+                text=f"the CPU quota grants {quota:g} cores' worth of time on {visible} cores, "
+                f"for {environment.threads} threads: whoever uses it up is halted",
+                remedy=f"raise the container's CPU limit, or set OMP_NUM_THREADS={whole_cores(quota)}",
+            )
+        )
+    if environment.governor not in (None, "performance"):
+        found.append(
+            Caution(
+                code="governor",
+                text=f"the frequency governor is {environment.governor}, so the clock follows the load",
+                remedy="cpupower frequency-set -g performance",
+            )
+        )
+    return found
+
+
+def whole_cores(quota: float) -> int:
+    """As many threads as a quota can keep running."""
+    return max(1, math.floor(quota))
+
+
+def precision_cautions(environment: Environment, device: str, dtypes: set[str | None]) -> list[Caution]:
     """What to know of the precisions in use: bfloat16 on a CPU that has no instructions for it."""
     native = NATIVE_BF16 & set(environment.cpu_features)
     if device != "cpu" or "bfloat16" not in dtypes or native or not environment.cpu_features:
         return []
     return [
-        "this CPU has no bfloat16 instructions, so bfloat16 is emulated and slower than float32: judge mp on "
-        "a GPU, or on a CPU with avx512_bf16 or amx_bf16"
+        Caution(
+            code="emulated-precision",
+            text="this CPU has no bfloat16 instructions, so bfloat16 is emulated and slower than float32",
+            remedy="judge mp on a GPU, or on a CPU with avx512_bf16 or amx_bf16",
+        )
     ]
-
-
-class MachineWatch:
-    """What disturbed the machine between its making and `warnings()`."""
-
-    def __init__(self) -> None:
-        self._before = cpu_times()
-
-    def warnings(self) -> list[str]:
-        """One sentence per disturbance, each with its remedy."""
-        before, now = self._before, cpu_times()
-        total = sum(now) - sum(before)
-        stolen = (now[-1] - before[-1]) / total if total > 0 else 0.0
-        if stolen < STEAL_WORTH_SAYING:
-            return []
-        return [
-            f"{stolen:.1%} of the CPU time was taken by other guests of this host; ratios hold, absolute "
-            "times are high: measure on a quiet or dedicated machine"
-        ]
-
-
-def cpu_times() -> tuple[float, float]:
-    """(CPU seconds not stolen, CPU seconds stolen) since the machine started."""
-    times = psutil.cpu_times()
-    stolen = float(getattr(times, "steal", 0.0))
-    return float(times.user + times.nice + times.system + times.idle), stolen

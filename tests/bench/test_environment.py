@@ -1,4 +1,4 @@
-"""The fingerprint of hardware and software, what workers are given, and what disturbs a run."""
+"""The fingerprint of hardware, software and settings, what workers are given, and which settings are said."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import psutil
 import pytest
 
 from bench import environment
 from bench.environment import (
-    MachineWatch,
+    affinity,
     cores,
     cpu_quota,
+    cuda_versions,
     fingerprint,
+    frequency_governor,
     git_commit,
-    precision_warnings,
+    is_shared,
+    limiting_group,
+    precision_cautions,
+    setting_cautions,
     worker_environment,
 )
-from bench.nouns.run import Environment
+from bench.nouns.environment import Environment
+from tests.commands import bench
 
 PRINT_FINGERPRINT = """
 import json, sys
@@ -54,6 +58,10 @@ def test_a_fingerprint_says_what_this_machine_is_without_torch() -> None:
     assert found.threads == 2
     assert found.variables["OMP_SCHEDULE"] == "static"
     assert "SECRET_TOKEN" not in found.variables
+    assert found.affinity == affinity()
+    assert found.load >= 0
+    assert found.warnings == []
+    assert found.noise_floor is None
     assert found.machine_key == fingerprint().machine_key
 
 
@@ -74,44 +82,102 @@ def test_fewer_cores_are_another_machine() -> None:
         os.sched_setaffinity(0, allowed)
 
 
+VERSION_1, VERSION_2 = "3:cpu,cpuacct:/job/step\n", "0::/job/step\n"
+
+
+def in_groups(folder: Path, patch: pytest.MonkeyPatch, own: str, files: dict[str, str]) -> None:
+    """Let this process be in the control groups `own`, whose files are these."""
+    (folder / "own").write_text(own)
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True, parents=True)
+        (folder / name).write_text(content)
+    patch.setattr(environment, "CGROUP", folder)
+    patch.setattr(environment, "OWN_CGROUPS", folder / "own")
+
+
 @pytest.mark.parametrize(
-    ("files", "quota"),
+    ("own", "files", "quota"),
     [
-        ({}, math.inf),
-        ({"cpu.max": "max 100000\n"}, math.inf),
-        ({"cpu.max": "150000 100000\n"}, 1.5),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
-        ({"cpu/cpu.cfs_quota_us": "50000\n"}, math.inf),
-        ({"cpu.max": "nonsense\n"}, math.inf),
+        (VERSION_2, {}, math.inf),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+        ("0::/\n", {"cpu.max": "nonsense\n"}, math.inf),
+        ("0::/\n", {"cpu.max": "150000 0\n"}, math.inf),
+        (VERSION_2, {"cpu.max": "50000 100000", "job/cpu.max": "200000 100000"}, 0.5),
+        (VERSION_2, {"job/step/cpu.max": "50000 100000", "job/cpu.max": "200000 100000"}, 0.5),
+        (VERSION_2, {"job/other/cpu.max": "50000 100000"}, math.inf),
+        (VERSION_1, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+        (VERSION_1, {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        (VERSION_1, {"cpu/job/cpu.cfs_quota_us": "50000", "cpu/job/cpu.cfs_period_us": "200000"}, 0.25),
+        (VERSION_1, {"cpu/cpu.cfs_quota_us": "50000\n"}, math.inf),
+        (
+            "2:memory:/\n1:name=systemd:/\n",
+            {"cpu/cpu.cfs_quota_us": "1", "cpu/cpu.cfs_period_us": "1"},
+            math.inf,
+        ),
+        ("", {"cpu.max": "150000 100000\n"}, math.inf),
     ],
 )
-def test_a_containers_quota_limits_the_cores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], quota: float
+def test_the_least_quota_of_the_own_groups_limits_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], quota: float
 ) -> None:
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    monkeypatch.setattr(environment, "CGROUP", tmp_path)
+    in_groups(tmp_path, monkeypatch, own, files)
     assert cpu_quota() == quota
-    assert cores() == min(len(os.sched_getaffinity(0)), math.ceil(min(quota, 10**6)))
+    assert (limiting_group() is None) == math.isinf(quota)
+    assert cores() == min(len(affinity()), math.ceil(min(quota, 10**6)))
     assert worker_environment().get("OMP_NUM_THREADS", str(cores())) == str(cores())
+    assert fingerprint().cpu_quota == (None if math.isinf(quota) else quota)
+
+
+def test_another_quota_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for quota in ("30000", "60000", "max"):
+        in_groups(tmp_path, monkeypatch, "0::/", {"cpu.max": f"{quota} 100000"})
+        keys.add(fingerprint().machine_key)
+    assert len(keys) == 3
+
+
+def test_threads_wait_passively_where_the_machine_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    in_groups(tmp_path, monkeypatch, "0::/", {"cpu.max": "max 100000"})
+    for flags, shared in ((set(), False), ({"hypervisor"}, True)):
+        monkeypatch.setattr(environment, "read_cpu", lambda flags=flags: ("a CPU", flags))
+        assert is_shared() == shared
+        assert ("OMP_WAIT_POLICY" in worker_environment()) == shared
+    monkeypatch.setattr(environment, "read_cpu", lambda: ("a CPU", set()))
+    in_groups(tmp_path, monkeypatch, "0::/", {"cpu.max": "100000 100000"})
+    assert is_shared()
+    assert worker_environment()["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert fingerprint().variables["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "9"), ("KMP_BLOCKTIME", "200")]
+)
+def test_how_threads_wait_is_left_to_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv(name, value)
+    in_groups(tmp_path, monkeypatch, "0::/", {"cpu.max": "100000 100000"})
+    assert "OMP_WAIT_POLICY" not in worker_environment()
+    assert fingerprint().variables[name] == value
 
 
 def test_the_users_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"):
+    for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert worker_environment() == {
         "OMP_NUM_THREADS": str(cores()),
-        "OMP_WAIT_POLICY": "PASSIVE",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "0",
     }
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     assert worker_environment() == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3"}
-    assert fingerprint().variables["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 @pytest.mark.parametrize(
@@ -142,38 +208,95 @@ def test_the_commit_of_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("busy", "stolen", "said"),
-    [(100.0, 0.0, False), (99.0, 1.0, False), (95.0, 5.0, True), (0.0, 0.0, False)],
+    ("governors", "found", "said"),
+    [
+        ([], None, False),
+        (["performance", "performance"], "performance", False),
+        (["powersave"], "powersave", True),
+        (["performance", "schedutil"], "performance, schedutil", True),
+    ],
 )
-def test_time_that_other_guests_took_is_said(
-    monkeypatch: pytest.MonkeyPatch, busy: float, stolen: float, said: bool
+def test_a_clock_that_follows_the_load_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, governors: list[str], found: str | None, said: bool
 ) -> None:
-    readings = iter(
-        SimpleNamespace(user=user, nice=0.0, system=0.0, idle=1000.0, steal=steal)
-        for user, steal in [(0.0, 10.0), (busy, 10.0 + stolen)]
-    )
-    monkeypatch.setattr(psutil, "cpu_times", lambda: next(readings))
-    warnings = MachineWatch().warnings()
-    assert len(warnings) == said
-    assert all("5.0%" in warning for warning in warnings)
-
-
-def test_a_real_watch_reads_real_clocks() -> None:
-    watch = MachineWatch()
-    assert all("CPU time" in warning for warning in watch.warnings())
+    for number, governor in enumerate(governors):
+        folder = tmp_path / f"cpu{number}/cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(f"{governor}\n")
+    monkeypatch.setattr(environment, "CPUS", tmp_path)
+    monkeypatch.setattr(environment, "affinity", lambda: [0, 1])
+    assert frequency_governor() == found
+    here = fingerprint().model_copy(update={"cpu_quota": None})
+    cautions = setting_cautions(here)
+    assert [caution.code for caution in cautions] == ["governor"] * said
+    assert all(caution.remedy == "cpupower frequency-set -g performance" for caution in cautions)
 
 
 @pytest.mark.parametrize(
-    ("features", "device", "dtypes", "warned"),
+    ("quota", "visible", "threads", "remedy"),
+    [
+        (None, 4, 4, None),
+        (4.0, 4, 4, None),
+        (8.0, 4, 4, None),
+        (1.5, 4, 2, "OMP_NUM_THREADS=1"),
+        (2.5, 4, 2, "OMP_NUM_THREADS=2"),
+        (0.5, 1, 1, "OMP_NUM_THREADS=1"),
+        (2.0, 2, 8, "OMP_NUM_THREADS=2"),
+    ],
+)
+def test_a_quota_below_the_cores_or_the_threads_is_said(
+    quota: float | None, visible: int, threads: int, remedy: str | None
+) -> None:
+    settings = {"cpu_quota": quota, "affinity": list(range(visible)), "threads": threads, "governor": None}
+    cautions = setting_cautions(fingerprint().model_copy(update=settings))
+    assert [caution.code for caution in cautions] == ([] if remedy is None else ["quota"])
+    assert all(caution.remedy.endswith(str(remedy)) for caution in cautions)
+    assert all(f"{quota:g} cores" in caution.text for caution in cautions)
+
+
+def test_cuda_is_named_only_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"nvidia-cuda-runtime-cu12": "12.8.90", "torch": "2.13.0"}
+    monkeypatch.setattr(environment, "library_version", installed.get)
+    assert cuda_versions() == {"cuda": "12.8.90"}
+    assert fingerprint().versions["cuda"] == "12.8.90"
+    assert fingerprint().versions["codecarbon"] == "absent"
+
+
+@pytest.mark.parametrize(
+    ("features", "device", "dtypes", "said"),
     [
         (["avx512f"], "cpu", {"bfloat16", None}, True),
         (["avx512f", "amx_bf16"], "cpu", {"bfloat16"}, False),
         (["avx512f"], "cuda", {"bfloat16"}, False),
         (["avx512f"], "cpu", {None}, False),
+        ([], "cpu", {"bfloat16"}, False),
     ],
 )
 def test_emulated_bfloat16_is_said(
-    features: list[str], device: str, dtypes: set[str | None], warned: bool
+    features: list[str], device: str, dtypes: set[str | None], said: bool
 ) -> None:
     here = fingerprint().model_copy(update={"cpu_features": features})
-    assert bool(precision_warnings(here, device, dtypes)) == warned
+    found = [caution.code for caution in precision_cautions(here, device, dtypes)]
+    assert found == ["emulated-precision"] * said
+
+
+def test_bench_env_prints_the_document_or_the_table(tmp_path: Path) -> None:
+    document = bench("env", "--json", cwd=tmp_path)
+    found = Environment.model_validate_json(document.stdout)
+    assert found.machine_key == fingerprint().machine_key
+    printed = bench("env", cwd=tmp_path)
+    assert printed.returncode == document.returncode == 0
+    assert found.machine_key in printed.stdout
+    assert found.cpu_model in " ".join(printed.stdout.split())
+
+
+def test_bench_env_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from bench.cli import app; app(['env'], standalone_mode=False); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print([n for n in ('torch', 'transformers') if n in sys.modules])"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.endswith("[]\n")

@@ -1,0 +1,397 @@
+"""What the machine does during a run: read from the real kernel, and decided on by readings alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import psutil
+import pynvml
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.environment import CGROUP, fingerprint
+from bench.meters import machine
+from bench.meters.machine import (
+    UNITS,
+    Counters,
+    MachineWatch,
+    RoundWatch,
+    busy_share_of_others,
+    cautions,
+    discarded,
+    gpu_cautions,
+    load_cautions,
+    read_counters,
+    spinning_cautions,
+    steal_cautions,
+    stolen_share,
+    throttled_share,
+    throttled_time,
+    throttling_cautions,
+)
+from bench.nouns.document import Series
+from bench.nouns.environment import Caution
+
+BUSY_LOOP = "while True: pass"
+PRINT_SPIN = "from bench.meters.machine import openmp_spin; print(openmp_spin())"
+POWER_CAP = pynvml.nvmlClocksEventReasonSwPowerCap
+THERMAL = pynvml.nvmlClocksEventReasonSwThermalSlowdown
+HARDWARE = pynvml.nvmlClocksEventReasonHwSlowdown
+BRAKE = pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
+IDLE = pynvml.nvmlClocksEventReasonGpuIdle
+
+
+def codes(found: list[Caution]) -> list[str]:
+    assert all(caution.text and caution.remedy for caution in found)
+    return [caution.code for caution in found]
+
+
+def counters(
+    wall_s: float = 0.0,
+    cores_s: float = 0.0,
+    idle_s: float = 0.0,
+    stolen_s: float | None = 0.0,
+    own_s: float = 0.0,
+    throttled_s: float | None = None,
+) -> Counters:
+    return Counters(
+        wall_s=wall_s,
+        own_s=own_s,
+        cores_s=cores_s,
+        idle_s=idle_s,
+        stolen_s=stolen_s,
+        throttled_s=throttled_s,
+    )
+
+
+def rounds(**readings: Sequence[float | None]) -> dict[str, Series]:
+    return {name: Series(unit=UNITS[name], values=list(values)) for name, values in readings.items()}
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """So many processes that do nothing but use the CPU."""
+    with ExitStack() as stack:
+        hogs = [
+            stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY_LOOP])) for _ in range(count)
+        ]
+        try:
+            time.sleep(0.3)
+            yield
+        finally:
+            for hog in hogs:
+                hog.kill()
+
+
+def test_shares_are_of_the_time_between_two_readings() -> None:
+    before = counters(wall_s=100, cores_s=200, idle_s=50, stolen_s=5, own_s=7, throttled_s=1)
+    now = counters(wall_s=110, cores_s=220, idle_s=60, stolen_s=6, own_s=11, throttled_s=3)
+    assert stolen_share(before, now) == pytest.approx(1 / 20)
+    assert throttled_share(before, now) == pytest.approx(2 / 10)
+    assert busy_share_of_others(before, now) == pytest.approx((20 - 10 - 1 - 4) / 20)
+
+
+def test_what_was_not_counted_is_none_and_not_zero() -> None:
+    nothing = counters(wall_s=1, stolen_s=None)
+    later = counters(wall_s=2, cores_s=2, stolen_s=None)
+    assert stolen_share(nothing, later) is None
+    assert throttled_share(nothing, later) is None
+    assert stolen_share(counters(cores_s=1), counters(cores_s=1)) is None
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=5, max_size=5))
+def test_others_are_busy_for_a_share_whatever_is_counted(parts: list[float]) -> None:
+    idle_s, stolen_s, own_s, others_s, error_s = parts
+    cores_s = idle_s + stolen_s + own_s + others_s
+    # Clocks and ticks do not agree to the last digit.
+    now = counters(cores_s=cores_s, idle_s=idle_s, stolen_s=stolen_s, own_s=own_s + error_s)
+    assert 0 <= busy_share_of_others(counters(), now) <= 1
+
+
+def test_the_kernels_counters_only_rise_and_hold_our_own_time() -> None:
+    before = read_counters(None)
+    while time.process_time() < before.own_s + 0.2:
+        pass
+    now = read_counters(None)
+    assert now.wall_s > before.wall_s
+    assert now.cores_s - before.cores_s >= 0.1
+    assert now.idle_s >= before.idle_s
+    assert (now.stolen_s or 0) >= (before.stolen_s or 0)
+    assert now.throttled_s is None
+
+
+@pytest.mark.parametrize(
+    ("content", "seconds"),
+    [
+        ("usage_usec 7\nnr_throttled 3\nthrottled_usec 1500000\n", 1.5),
+        ("nr_periods 9\nnr_throttled 3\nthrottled_time 2500000000\n", 2.5),
+        ("usage_usec 7\n", None),
+    ],
+)
+def test_throttled_time_of_either_version(tmp_path: Path, content: str, seconds: float | None) -> None:
+    assert throttled_time(tmp_path) is None
+    (tmp_path / "cpu.stat").write_text(content)
+    assert throttled_time(tmp_path) == seconds
+
+
+def test_a_round_on_this_cpu_is_read_in_little_time() -> None:
+    watch = RoundWatch("cpu")
+    costs_s, found = [], []
+    for _ in range(50):
+        started = time.perf_counter()
+        watch.begin()
+        found.append(watch.end())
+        costs_s.append(time.perf_counter() - started)
+    assert sorted(costs_s)[25] < 1e-3
+    assert all(readings.keys() == found[0].keys() for readings in found)
+    assert found[0].keys() <= UNITS.keys()
+    assert found[0]["load"] == pytest.approx(os.getloadavg()[0] / (os.cpu_count() or 1), abs=0.5)
+    assert "sm_clock" not in found[0]
+
+
+def test_a_round_reads_what_was_stolen_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Made, begun and ended: between the last two 20 ticks went by, of which one was stolen.
+    ticks = iter([(100.0, 10.0), (200.0, 20.0), (200.19, 20.01)])
+
+    class Times(tuple[float, ...]):
+        user = property(lambda self: self[0])
+        idle = 0.0
+        steal = property(lambda self: self[1])
+
+    monkeypatch.setattr(psutil, "cpu_times", lambda: Times(next(ticks)))
+    watch = RoundWatch("cpu")
+    watch.begin()
+    assert watch.end()["steal"] == pytest.approx(0.05)
+
+
+def test_a_gpus_rounds_hold_what_it_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter([1.7e9, 1.7e9, None])
+
+    def gpu_state(handle: object) -> dict[str, float | None]:
+        assert handle == "handle"
+        return {"sm_clock": next(states), "temperature": 60.0, "power": None, "clock_events": 0.0}
+
+    monkeypatch.setattr(machine, "gpu_handle", lambda device: "handle" if device == "cuda" else None)
+    monkeypatch.setattr(machine, "gpu_state", gpu_state)
+    watch = RoundWatch("cuda")
+    watch.begin()
+    first, second = watch.end(), watch.end()
+    assert first["sm_clock"] == 1.7e9
+    assert first["temperature"] == 60
+    assert "power" not in first
+    assert second.keys() == first.keys()
+    assert second["sm_clock"] is None
+    assert "sm_clock" not in RoundWatch("cpu").end()
+
+
+def test_without_nvidias_library_a_gpu_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> object:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(machine, "visible_device", absent)
+    assert machine.gpu_use("cuda") == (None, None)
+    assert "sm_clock" not in RoundWatch("cuda").end()
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        (0, None),
+        (IDLE, None),
+        (POWER_CAP, None),
+        (THERMAL, "software thermal slowdown"),
+        (HARDWARE, "hardware slowdown"),
+        (HARDWARE | BRAKE, "power brake"),
+        (HARDWARE | pynvml.nvmlClocksEventReasonHwThermalSlowdown, "hardware thermal slowdown"),
+        (POWER_CAP | THERMAL, "software thermal slowdown"),
+    ],
+)
+def test_a_round_is_discarded_for_what_slowed_the_gpu_down(events: int, reason: str | None) -> None:
+    found = discarded(rounds(clock_events=[0, float(events), None]))
+    assert found == ({} if reason is None else {1: reason})
+
+
+def test_a_round_is_discarded_for_a_clock_far_below_the_median() -> None:
+    found = discarded(rounds(sm_clock=[2e9, 1.51e9, 2e9, 1.49e9, None, 2e9]))
+    assert found == {3: "SM clock 1490 MHz, under 75% of the rounds' median"}
+    slowed = rounds(sm_clock=[2e9, 2e9, 1e9], clock_events=[0, 0, float(THERMAL)])
+    assert discarded(slowed) == {2: "software thermal slowdown"}
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(1e8, 3e9)), max_size=40))
+def test_at_most_half_the_rounds_are_discarded_for_their_clock(clocks: list[float | None]) -> None:
+    found = discarded(rounds(sm_clock=clocks))
+    assert len(found) <= len(clocks) / 2
+    fastest = max((clock for clock in clocks if clock is not None), default=0)
+    assert all(clocks[index] != fastest for index in found)
+
+
+def test_nothing_is_discarded_on_a_cpu() -> None:
+    bad = rounds(steal=[0.9, 0.9], throttled=[3.0, None], load=[40.0, 40.0])
+    assert discarded(bad) == {}
+    assert cautions(bad, {}) == []
+
+
+@pytest.mark.parametrize(("lost", "said"), [(0, []), (2, []), (3, ["gpu-throttling"])])
+def test_over_a_tenth_of_the_rounds_lost_is_said(lost: int, said: list[str]) -> None:
+    machine_rounds = rounds(clock_events=[float(THERMAL)] * lost + [0.0] * (20 - lost))
+    assert codes(cautions(machine_rounds, discarded(machine_rounds))) == said
+
+
+def test_a_power_cap_is_said_and_costs_no_round() -> None:
+    machine_rounds = rounds(clock_events=[0.0, float(POWER_CAP), None])
+    assert discarded(machine_rounds) == {}
+    assert codes(cautions(machine_rounds, {})) == ["power-cap"]
+
+
+@pytest.mark.parametrize(("busy", "said"), [(0.0, []), (0.25, []), (0.26, ["load"]), (1.0, ["load"])])
+def test_others_that_are_busy_are_said(busy: float, said: list[str]) -> None:
+    assert codes(load_cautions(busy)) == said
+
+
+@pytest.mark.parametrize(
+    ("processes", "busy", "said"),
+    [
+        (None, None, []),
+        (0, 0.1, []),
+        (0, 0.11, ["busy-gpu"]),
+        (1, 0.0, ["busy-gpu"]),
+        (2, None, ["busy-gpu"]),
+        (2, 0.97, ["busy-gpu"]),
+    ],
+)
+def test_a_gpu_that_others_use_is_said(processes: int | None, busy: float | None, said: list[str]) -> None:
+    assert codes(gpu_cautions(processes, busy)) == said
+
+
+@pytest.mark.parametrize(("share", "said"), [(None, []), (0.0, []), (0.019, []), (0.05, ["steal"])])
+def test_time_that_other_guests_took_is_said(share: float | None, said: list[str]) -> None:
+    found = steal_cautions(share)
+    assert codes(found) == said
+    assert all("5.0%" in caution.text for caution in found)
+
+
+@pytest.mark.parametrize(
+    ("share", "quota", "said"),
+    [
+        (None, None, []),
+        (None, 2.0, []),
+        (0.0, 2.0, []),
+        (0.01, 2.0, []),
+        (0.4, 2.5, ["throttling"]),
+        (1.7, 2.5, ["throttling"]),
+    ],
+)
+def test_a_quota_that_was_used_up_is_said(share: float | None, quota: float | None, said: list[str]) -> None:
+    found = throttling_cautions(share, quota)
+    assert codes(found) == said
+    assert all("OMP_NUM_THREADS=2" in caution.remedy for caution in found)
+
+
+@pytest.mark.parametrize(
+    ("spin", "shared", "said"),
+    [
+        (None, True, []),
+        (0.2, True, []),
+        (0.21, True, ["spinning"]),
+        (1.0, True, ["spinning"]),
+        (1.0, False, []),
+    ],
+)
+def test_threads_that_spin_are_said_where_the_machine_is_shared(
+    spin: float | None, shared: bool, said: list[str]
+) -> None:
+    found = spinning_cautions(spin, shared)
+    assert codes(found) == said
+    assert all("OMP_WAIT_POLICY=PASSIVE" in caution.remedy for caution in found)
+
+
+def test_processes_beside_us_are_noticed() -> None:
+    with busy_processes(max(1, (os.cpu_count() or 1) // 2)):
+        assert "load" in codes(MachineWatch(fingerprint(), "cpu").cautions())
+
+
+def test_a_watch_says_what_was_stolen_since_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = counters(wall_s=1, cores_s=10, idle_s=10, stolen_s=1)
+    readings = iter([quiet, quiet, counters(wall_s=11, cores_s=30, idle_s=20, stolen_s=2)])
+    monkeypatch.setattr(machine, "read_counters", lambda group: next(readings))
+    settings = {"cpu_quota": None, "governor": "powersave"}
+    watch = MachineWatch(fingerprint().model_copy(update=settings), "cpu")
+    assert codes(watch.cautions()) == ["governor", "steal"]
+
+
+@pytest.mark.parametrize(("policy", "spins"), [("ACTIVE", True), ("PASSIVE", False)])
+def test_how_openmps_threads_wait_is_seen_by_what_they_burn(policy: str, spins: bool) -> None:
+    variables = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": policy}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_SPIN], env=variables, capture_output=True, text=True, check=True
+    )
+    spin = float(done.stdout)
+    assert codes(spinning_cautions(spin, shared=True)) == ["spinning"] * spins
+    assert 0 <= spin < 1.2
+
+
+def test_one_thread_waits_for_nobody() -> None:
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PRINT_SPIN], env=variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"
+
+
+UNDER_A_QUOTA = """
+import json, sys, time
+from bench.environment import fingerprint, is_shared
+from bench.meters.machine import MachineWatch, RoundWatch
+
+environment = fingerprint()
+watch, each = MachineWatch(environment, "cpu"), RoundWatch("cpu")
+each.begin()
+until = time.perf_counter() + 1
+while time.perf_counter() < until:
+    pass
+found = [[caution.code for caution in watch.cautions()], each.end(), environment.cpu_quota, is_shared()]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group of half a core's quota, for processes of the test's own."""
+    version_2 = (CGROUP / "cgroup.controllers").exists()
+    folder = (CGROUP if version_2 else CGROUP / "cpu") / f"bench-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        if version_2:
+            (folder / "cpu.max").write_text("50000 100000")
+        else:
+            (folder / "cpu.cfs_period_us").write_text("100000")
+            (folder / "cpu.cfs_quota_us").write_text("50000")
+        yield folder
+    except OSError as error:
+        pytest.skip(f"no quota can be set: {error}")
+    finally:
+        folder.rmdir()
+
+
+def test_a_real_quota_is_found_and_seen_to_throttle(group: Path) -> None:
+    enter = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n"
+    done = subprocess.run(
+        [sys.executable, "-c", enter + UNDER_A_QUOTA], capture_output=True, text=True, check=True
+    )
+    found, readings, quota, shared = json.loads(done.stdout)
+    assert {"quota", "throttling"} <= set(found)
+    assert 0.02 < readings["throttled"] < 1
+    assert quota == 0.5
+    assert shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,19 +28,24 @@ class Carbon:
         return joules / JOULES_PER_KWH * self.pue * self.intensity
 
 
+def load_codecarbon() -> Any:
+    """The codecarbon package, silent: its logger writes to stderr, from its import on."""
+    logging.getLogger("codecarbon").disabled = True
+    import codecarbon.input
+
+    return codecarbon
+
+
 def carbon_of(country: str) -> Carbon:
     """The intensity of `country` (ISO 3166 alpha-3) with year and source. Raises `InputError`."""
-    from importlib.metadata import version
-
-    from codecarbon.input import DataSource
-
-    mixes: dict[str, dict[str, Any]] = DataSource().get_global_energy_mix_data()
+    codecarbon = load_codecarbon()
+    mixes: dict[str, dict[str, Any]] = codecarbon.input.DataSource().get_global_energy_mix_data()
     mix = mixes.get(country.upper())
     if mix is None or mix.get("carbon_intensity") is None:
         close = difflib.get_close_matches(country.upper(), mixes, n=3)
         hint = f"; near it: {', '.join(close)}" if close else ""
         raise InputError(f"--country {country}: no carbon intensity known, use an ISO code such as IND{hint}")
-    source = f"{mix['country_name']} {mix['year']}, codecarbon {version('codecarbon')}"
+    source = f"{mix['country_name']} {mix['year']}, codecarbon {codecarbon.__version__}"
     return Carbon(float(mix["carbon_intensity"]), PUE, source)
 
 

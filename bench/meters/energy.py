@@ -1,40 +1,57 @@
-"""Energy of a window of work, from the best source this machine has.
+"""Energy of a window of work, net of what the idle machine draws, from the best source this machine has.
 
-In order: NVML's energy counter for work on a GPU, RAPL's for the CPU package, else codecarbon's model of
-the machine's power, which is marked `estimated`.
+On a GPU: NVML's energy counter, else NVML's power readings, added up; both see the GPU alone. On a CPU:
+RAPL's counters, else codecarbon's model of the machine's power, which is marked `estimated`.
 """
 
 from __future__ import annotations
 
-import logging
+import itertools
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import pynvml
+
+from bench.errors import MeasuringError
+from bench.meters.carbon import load_codecarbon
 from bench.meters.findings import Findings
-from bench.meters.subject import synchronise
+from bench.meters.nvml import average_power, instant_power, is_mig, visible_device
+from bench.meters.rounds import synchronise
 from bench.nouns.measurement import JOULES_PER_KWH, measured
 
 RAPL = Path("/sys/class/powercap")
+IDLE_WINDOW_S = 2.0
+NVML_WINDOW_S = 10.0
+NVML_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class Energy:
-    """What a window used. `joules` is gross: what the device or machine drew, idle power included."""
+    """What was drawn while a window was open, the idle draw included."""
 
     joules: float
-    source: str
-    estimated: bool
+    seconds: float
+
+    @property
+    def power(self) -> float:
+        """Its mean, in W."""
+        return self.joules / self.seconds
 
 
 class EnergyMeter(Protocol):
-    """`begin` opens a window, `end` closes it and says what was used since.
+    """`begin` opens a window; `end` closes it and says what was drawn, or raises what the source raised.
 
-    A window shorter than `shortest_window_s` holds no energy that can be told.
+    `source` says what is read, and why nothing better. A window shorter than `shortest_window_s` holds no
+    energy that can be told.
     """
 
+    source: str
+    estimated: bool
     shortest_window_s: float
 
     def begin(self) -> None: ...
@@ -42,29 +59,65 @@ class EnergyMeter(Protocol):
     def end(self) -> Energy: ...
 
 
-class NvmlEnergy:
+class NvmlCounter:
     """The GPU's own energy counter (mJ since the driver was loaded), which moves in steps."""
 
-    shortest_window_s = 10.0
+    source = "NVML energy counter, GPU only"
+    estimated = False
+    shortest_window_s = NVML_WINDOW_S
 
-    def __init__(self) -> None:
-        import pynvml
+    def __init__(self, gpu: Any) -> None:
+        self._gpu = gpu
+        self.begin()
 
-        from bench.meters.nvml import visible_device
-
-        self._read = pynvml.nvmlDeviceGetTotalEnergyConsumption
-        self._device = visible_device()
-        self._read(self._device)
+    def _counter(self) -> float:
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu) / 1000
 
     def begin(self) -> None:
-        synchronise("cuda")
-        self._before, self._began = self._read(self._device), time.perf_counter()
+        self._before, self._began = self._counter(), time.perf_counter()
 
     def end(self) -> Energy:
-        synchronise("cuda")
-        long_enough = time.perf_counter() - self._began >= self.shortest_window_s
-        joules = (self._read(self._device) - self._before) / 1000 if long_enough else 0.0
-        return Energy(joules, "NVML energy counter, GPU only", estimated=False)
+        return Energy(self._counter() - self._before, time.perf_counter() - self._began)
+
+
+class NvmlPower:
+    """The GPU's power, read ten times a second and integrated.
+
+    Some GPUs sense their power during a quarter of the time alone, and some average it over the last second
+    (Yang, Adamek and Armour 2024, SC24), so short windows tell nothing.
+    """
+
+    estimated = False
+    shortest_window_s = NVML_WINDOW_S
+
+    def __init__(self, gpu: Any, lacking: str) -> None:
+        self._gpu = gpu
+        try:
+            instant_power(gpu)
+            self._power, kind = instant_power, "instantaneous"
+        except pynvml.NVMLError:
+            average_power(gpu)
+            self._power, kind = average_power, "averaged by the driver"
+        self.source = f"NVML power every {NVML_POLL_S} s, {kind}, GPU only ({lacking})"
+
+    def _read(self) -> None:
+        self._readings.append((time.perf_counter(), self._power(self._gpu)))
+
+    def begin(self) -> None:
+        self._readings: list[tuple[float, float]] = []
+        self._read()
+        self._poll = Poll(self._read, NVML_POLL_S)
+
+    def end(self) -> Energy:
+        self._poll.stop()
+        self._read()
+        return integral(self._readings)
+
+
+def integral(readings: Sequence[tuple[float, float]]) -> Energy:
+    """The energy of (time in s, power in W) readings, by the trapezoid rule."""
+    joules = sum((t1 - t0) * (p0 + p1) / 2 for (t0, p0), (t1, p1) in itertools.pairwise(readings))
+    return Energy(joules, readings[-1][0] - readings[0][0])
 
 
 class RaplEnergy:
@@ -73,86 +126,133 @@ class RaplEnergy:
     A counter may wrap within minutes, so it is read every `poll_s` seconds while a window is open.
     """
 
+    source = "RAPL, CPU packages"
+    estimated = False
     shortest_window_s = 0.0
 
     def __init__(self, packages: list[Path], poll_s: float = 30.0) -> None:
         self._packages, self._poll_s = packages, poll_s
         self._wraps_at = [int((package / "max_energy_range_uj").read_text()) for package in packages]
-        self._used, self._before = 0, self._read()
+        self._used, self._before = 0, self._counters()
 
-    def _read(self) -> list[int]:
+    def _counters(self) -> list[int]:
         return [int((package / "energy_uj").read_text()) for package in self._packages]
 
-    def _add(self) -> None:
-        now = self._read()
+    def _read(self) -> None:
+        now = self._counters()
         for before, after, wraps_at in zip(self._before, now, self._wraps_at, strict=True):
             self._used += (after - before) % wraps_at
         self._before = now
 
-    def _keep_up(self, closed: threading.Event) -> None:
-        while not closed.wait(self._poll_s):
-            self._add()
-
     def begin(self) -> None:
-        self._used, self._before = 0, self._read()
-        self._closed = threading.Event()
-        self._poll = threading.Thread(target=self._keep_up, args=[self._closed], daemon=True)
-        self._poll.start()
+        self._used, self._before, self._began = 0, self._counters(), time.perf_counter()
+        self._poll = Poll(self._read, self._poll_s)
 
     def end(self) -> Energy:
-        self._closed.set()
-        self._poll.join()
-        self._add()
-        return Energy(self._used / 1e6, "RAPL, CPU packages", estimated=False)
+        self._poll.stop()
+        self._read()
+        return Energy(self._used / 1e6, time.perf_counter() - self._began)
+
+
+class Poll:
+    """Calls `read` every `every_s` seconds in a thread, until `stop`, which raises what `read` raised."""
+
+    def __init__(self, read: Callable[[], None], every_s: float) -> None:
+        self._read, self._every_s = read, every_s
+        self._stopped = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.wait(self._every_s):
+                self._read()
+        except Exception as error:
+            self._error = error
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 class ModelledEnergy:
-    """codecarbon's model: CPU load times rated power plus a constant for memory."""
+    """codecarbon's model: CPU load times rated power, and a constant for memory.
 
+    Its first task takes seconds, so one is done at once. codecarbon takes what is not set here from files and
+    variables of the user's; these could change the figures, and send them elsewhere.
+    """
+
+    estimated = True
     shortest_window_s = 0.0
 
-    def __init__(self, device: str) -> None:
-        self._device = device
-        logging.getLogger("codecarbon").disabled = True
-        from codecarbon import OfflineEmissionsTracker
-
-        self._tracker: Any = OfflineEmissionsTracker(
+    def __init__(self, lacking: str) -> None:
+        codecarbon = load_codecarbon()
+        self.source = f"codecarbon {codecarbon.__version__}, modelled ({lacking})"
+        self._tracker: Any = codecarbon.OfflineEmissionsTracker(
             country_iso_code="IND",  # only its energy is used, so any country will do
+            force_carbon_intensity_g_co2e_kwh=0.0,
             output_methods=[],
             allow_multiple_runs=True,
             log_level="critical",
-            measure_power_secs=1,
+            force_cpu_power=None,
+            force_ram_power=None,
+            gpu_ids=[],
             pue=1.0,
             tracking_mode="machine",
         )
-        self._tracker.start()
+        self.begin()
+        self.end()
 
     def begin(self) -> None:
-        synchronise(self._device)
+        self._began = time.perf_counter()
         self._tracker.start_task()
 
     def end(self) -> Energy:
-        import codecarbon
-
-        synchronise(self._device)
         used = self._tracker.stop_task().energy_consumed * JOULES_PER_KWH
-        return Energy(used, f"codecarbon {codecarbon.__version__}, modelled", estimated=True)
+        return Energy(used, time.perf_counter() - self._began)
 
 
 def open_energy_meter(device: str) -> EnergyMeter:
-    """The best meter for work on `device`, started and ready. May take seconds; open it before timing."""
-    if device == "cuda":
-        import pynvml
+    """The best meter for work on `device`, ready to begin. May take seconds; open it before timing.
 
-        try:
-            return NvmlEnergy()
-        except pynvml.NVMLError:
-            return ModelledEnergy(device)
+    Raises `MeasuringError` where there is none. A GPU has no model to fall back on: codecarbon asks NVML
+    the same questions, and a model of the CPU would leave out what does the work.
+    """
+    return open_gpu_meter() if device == "cuda" else open_cpu_meter()
+
+
+def open_gpu_meter() -> EnergyMeter:
+    """NVML's counter, else its power readings. Raises `MeasuringError`."""
+    try:
+        gpu = visible_device()
+    except pynvml.NVMLError as error:
+        raise MeasuringError(f"NVML: {error}") from None
+    if is_mig(gpu):
+        raise MeasuringError("NVML tells the energy of a whole GPU, and this is a MIG slice")
+    try:
+        return NvmlCounter(gpu)
+    except pynvml.NVMLError as error:
+        lacking = f"energy counter: {error}"
+    try:
+        return NvmlPower(gpu, lacking)
+    except pynvml.NVMLError as error:
+        raise MeasuringError(f"NVML: {lacking}, power: {error}") from None
+
+
+def open_cpu_meter() -> EnergyMeter:
+    """RAPL, else the model, whose source says why. Raises `MeasuringError`."""
     try:
         packages = rapl_packages()
-        return RaplEnergy(packages) if packages else ModelledEnergy(device)
-    except OSError:
-        return ModelledEnergy(device)
+        if packages:
+            return RaplEnergy(packages)
+        lacking = "RAPL: none here"
+    except OSError as error:
+        lacking = f"RAPL: {error.strerror}"
+    with naming(f"codecarbon ({lacking})"):
+        return ModelledEnergy(lacking)
 
 
 def rapl_packages() -> list[Path]:
@@ -161,9 +261,76 @@ def rapl_packages() -> list[Path]:
     return sorted(zone for zone in zones if (zone / "name").read_text().startswith("package"))
 
 
-def energy_findings(name: str, energy: Energy, units: int = 1) -> Findings:
-    """The window's energy under `name`, divided by the `units` of work it held."""
-    if energy.joules <= 0:
-        return Findings(unavailable={name: f"the work was too short for {energy.source}"})
-    metric = measured(name, energy.joules / units, energy.source, estimated=energy.estimated)
-    return Findings(metrics={name: metric})
+class EnergyWindow:
+    """A window in which the machine idles, then one of work, by the same meter in the same process.
+
+    To be opened right before the work: opening takes seconds and ends with the work's window begun. Whatever
+    goes wrong leaves a reason in place of figures.
+    """
+
+    shortest_s = 0.0
+
+    def __init__(self, device: str, idle_s: float = IDLE_WINDOW_S) -> None:
+        self._device = device
+        self._error: MeasuringError | None = None
+        try:
+            self._meter = open_energy_meter(device)
+            self.shortest_s = self._meter.shortest_window_s
+            self._begin()
+            time.sleep(max(idle_s, self.shortest_s))
+            self._idle = self._end()
+            self._begin()
+        except MeasuringError as error:
+            self._error = error
+
+    def _begin(self) -> None:
+        synchronise(self._device)
+        with naming(self._meter.source):
+            self._meter.begin()
+
+    def _end(self) -> Energy:
+        if self._error:
+            raise self._error
+        synchronise(self._device)
+        with naming(self._meter.source):
+            return self._meter.end()
+
+    def close(self, name: str, units: int = 1) -> Findings:
+        """`name` net of idle and `name`_gross, both in J for one of the `units` of work that were done."""
+        gross_name = f"{name}_gross"
+        try:
+            used = self._end()
+            if used.seconds < self.shortest_s:
+                raise MeasuringError(
+                    f"the work took {used.seconds:.1f} s, {self._meter.source} needs {self.shortest_s:g} s"
+                )
+            if used.joules <= 0:
+                raise MeasuringError(f"the work was too short for {self._meter.source}")
+        except MeasuringError as error:
+            return Findings(unavailable=dict.fromkeys((name, gross_name), str(error)))
+        findings = self._found(gross_name, used.joules / units, self._meter.source)
+        net_j = used.joules - self._idle.power * used.seconds
+        if net_j > 0:
+            return findings.add(self._found(name, net_j / units, f"{self._meter.source}, less idle"))
+        findings.unavailable[name] = (
+            f"not above what the machine draws when idle, {self._idle.power:.3g} W by {self._meter.source}"
+        )
+        return findings
+
+    def idle_power(self) -> Findings:
+        """What was drawn while nothing ran."""
+        if self._error:
+            return Findings(unavailable={"idle_power": str(self._error)})
+        return self._found("idle_power", self._idle.power, self._meter.source)
+
+    def _found(self, name: str, value: float, source: str) -> Findings:
+        return Findings(metrics={name: measured(name, value, source, estimated=self._meter.estimated)})
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Make a `MeasuringError` that names the source of whatever the source raises, codecarbon anything."""
+    try:
+        yield
+    except Exception as error:
+        raise MeasuringError(f"{source}: {str(error) or type(error).__name__}") from error

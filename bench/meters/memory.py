@@ -1,7 +1,7 @@
 """Peak memory of loading and running a model, in a process that has done nothing else.
 
-Three metrics that are never mixed: resident memory of the process, torch's CUDA allocator, and the
-process's memory on the device as NVML sees it.
+Never mixed: resident memory of the process, what torch's CUDA allocator gave out and what it reserved for
+that, and the process's memory on the device as NVML sees it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bench.nouns.measurement import measured
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
+ON_CUDA = ("peak_memory_allocator", "peak_memory_reserved", "peak_memory_device")
 
 
 class MemoryWindow:
@@ -46,11 +47,10 @@ class MemoryWindow:
             peak = status_bytes("VmHWM") - self.before
             source = "VmHWM less VmRSS before loading"
             findings.metrics["peak_memory_host"] = measured("peak_memory_host", peak, source)
-        if self.device != "cuda":
-            findings.unavailable["peak_memory_allocator"] = "needs a CUDA device"
-            findings.unavailable["peak_memory_device"] = "needs a CUDA device"
-            return findings
-        return findings.add(cuda_peaks())
+        if self.device == "cuda":
+            return findings.add(cuda_peaks())
+        findings.unavailable |= dict.fromkeys(ON_CUDA, "needs a CUDA device")
+        return findings
 
 
 def status_bytes(field: str) -> int:
@@ -60,12 +60,15 @@ def status_bytes(field: str) -> int:
 
 
 def cuda_peaks() -> Findings:
-    """The allocator's peak, and this process's memory on the device now."""
+    """The allocator's peaks, and this process's memory on the device now."""
     import torch
 
-    peak = torch.cuda.max_memory_allocated()
+    given, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
     findings = Findings(
-        metrics={"peak_memory_allocator": measured("peak_memory_allocator", peak, "max_memory_allocated")}
+        metrics={
+            "peak_memory_allocator": measured("peak_memory_allocator", given, "max_memory_allocated"),
+            "peak_memory_reserved": measured("peak_memory_reserved", reserved, "max_memory_reserved"),
+        }
     )
     used = device_memory()
     if isinstance(used, str):

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from bench.encoding import encode
-from bench.meters.energy import energy_findings, open_energy_meter
+from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
 from bench.steps.common import check_length, label_numbers, prepare_process
@@ -30,8 +30,9 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
     variant = parse_variant(request.variant)
     assert request.dense is not None
     dense, teacher = request.dense / artifact.ARTIFACT, request.teacher
-    meter = open_energy_meter(request.device)
-    meter.begin()
+    findings = Findings()
+    with findings.spending("energy"):
+        energy = EnergyWindow(request.device)
     started = time.perf_counter()
 
     def dense_model() -> PreTrainedModel:
@@ -52,7 +53,6 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
     )
     model, weights_before = prepare(variant, dense_model(), context)
     check_length(model, context.tokenizer, request.max_length)
-    findings = Findings()
     if variant.trains:
         schedule = Schedule(
             request.epochs,
@@ -64,16 +64,18 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         )
         rows = encode(context.tokenizer, task.train, request.max_length)
         numbers = label_numbers(model, task.labels, task.train)
-        findings.training = fine_tune(
-            model, rows, numbers, variant.parts, context, schedule, folder, progress
-        )
+        with findings.spending("training"):
+            findings.training = fine_tune(
+                model, rows, numbers, variant.parts, context, schedule, folder, progress
+            )
     progress("saving", 0, 1)
     for part in variant.parts:
         model = part.finish(model, context)
     artifact.save(model, context.tokenizer, variant, folder / artifact.ARTIFACT)
     wall_time_s = time.perf_counter() - started
+    findings.add(energy.close("compress_energy"))
     findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")
-    findings.add(energy_findings("compress_energy", meter.end()))
+    findings.spent["compressing"] = wall_time_s - findings.spent.get("training", 0.0)
     findings.notes += context.notes
     return findings.add(pruned_fraction(model, weights_before))
 

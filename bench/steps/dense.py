@@ -44,7 +44,8 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         )
         rows = encode(tokenizer, task.train, request.max_length)
         numbers = label_numbers(model, task.labels, task.train)
-        findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
+        with findings.spending("training"):
+            findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
         wall_time_s = time.perf_counter() - started
         plural = "" if request.epochs == 1 else "s"
         findings.notes.append(f"fine-tuned for {request.epochs:g} epoch{plural} in {wall_time_s:.0f} s")

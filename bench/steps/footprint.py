@@ -8,11 +8,12 @@ from pathlib import Path
 
 import compressors
 from bench.encoding import batches, encode
-from bench.meters.energy import energy_findings, open_energy_meter
+from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.meters.memory import MemoryWindow
-from bench.meters.subject import Subject, synchronise
-from bench.protocol import PROTOCOLS
+from bench.meters.rounds import synchronise
+from bench.meters.subject import Subject
+from bench.protocol import PROTOCOLS, Protocol
 from bench.steps.common import prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
@@ -31,28 +32,37 @@ def measure_footprint(request: Request, folder: Path, progress: Progress) -> Fin
     prepare_process(request)
     task = read_task(request.task)
     assert request.artifact is not None
+    place, size, findings = request.artifact / ARTIFACT, request.batch_size, Findings()
     progress("memory", 0, 2)
-    place = request.artifact / ARTIFACT
     tokenizer = load_tokenizer(str(place))
     rows = encode(tokenizer, task.test, request.max_length)
-    widest = sorted(rows, key=lambda row: -len(row["input_ids"]))[: WIDEST_BATCHES * request.batch_size]
-    window = MemoryWindow(request.device)
-    model = compressors.load(place, request.device)
-    subject = Subject(request.variant, place, model, request.device, tokenizer.pad_token_id, rows)
-    for batch in batches(widest, request.batch_size, subject.pad_token, request.device):
-        subject(batch)
-    synchronise(request.device)
-    findings = window.close()
+    widest = sorted(rows, key=lambda row: -len(row["input_ids"]))[: WIDEST_BATCHES * size]
+    with findings.spending("memory"):
+        window = MemoryWindow(request.device)
+        model = compressors.load(place, request.device)
+        subject = Subject(
+            request.variant, place, model, tokenizer, request.device, request.max_length, task.test, rows
+        )
+        for batch in batches(widest, size, tokenizer.pad_token_id, request.device):
+            subject(batch)
+        synchronise(request.device)
+        findings.add(window.close())
     progress("energy", 1, 2)
-    feed = subject.batches(request.batch_size)
-    meter = open_energy_meter(request.device)
-    window_s = max(PROTOCOLS[request.budget].energy_window_s, meter.shortest_window_s)
+    with findings.spending("energy"):
+        findings.add(measure_energy(subject, size, PROTOCOLS[request.budget]))
+    return findings
+
+
+def measure_energy(subject: Subject, size: int, protocol: Protocol) -> Findings:
+    """Energy of one row, and the power of the idle machine with the model loaded."""
+    feed = subject.batches(size)
+    window = EnergyWindow(subject.device, protocol.idle_window_s)
+    window_s = max(protocol.energy_window_s, window.shortest_s)
     classified, started = 0, time.perf_counter()
-    meter.begin()
     for batch in itertools.cycle(feed):
         subject(batch)
         classified += len(batch["input_ids"])
         if time.perf_counter() - started >= window_s:
             break
-    energy = meter.end()
-    return findings.add(energy_findings("inference_energy_per_sample", energy, units=classified))
+    findings = window.close("inference_energy_per_sample", units=classified)
+    return findings.add(window.idle_power())

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.encoding import batches
-from bench.meters.energy import energy_findings, open_energy_meter
+from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.meters.subject import load_subject
 from bench.nouns.measurement import measured
@@ -28,18 +28,20 @@ def make_teacher(request: Request, folder: Path, progress: Progress) -> Findings
     prepare_process(request)
     task = read_task(request.task)
     assert request.dense is not None
-    meter = open_energy_meter(request.device)
-    meter.begin()
+    findings = Findings()
+    with findings.spending("energy"):
+        energy = EnergyWindow(request.device)
     started = time.perf_counter()
     dense = load_subject("dense", request.dense / ARTIFACT, task.train, request.max_length, request.device)
-    logits = []
-    for batch in batches(dense.rows, request.batch_size, dense.pad_token, request.device):
+    pad_token, logits = dense.tokenizer.pad_token_id, []
+    for batch in batches(dense.rows, request.batch_size, pad_token, request.device):
         logits.append(dense(batch).float().cpu())
         progress("teacher", len(logits), math.ceil(len(dense.rows) / request.batch_size))
     save_file({"logits": torch.cat(logits)}, folder / LOGITS)
     wall_time_s = time.perf_counter() - started
-    findings = energy_findings("compress_energy", meter.end())
+    findings.add(energy.close("compress_energy"))
     findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")
+    findings.spent["compressing"] = wall_time_s
     return findings
 
 

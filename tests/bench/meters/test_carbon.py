@@ -62,3 +62,18 @@ def test_without_energy_there_is_no_co2_for_the_same_reason() -> None:
     found = carbon_findings(metrics, dict.fromkeys(CO2_OF, "too short"), Carbon(1.0, 1.0, "x"))
     assert found.metrics == {}
     assert found.unavailable == dict.fromkeys(CO2_OF.values(), "too short")
+
+
+def test_co2_is_that_of_the_energy_net_of_idle() -> None:
+    metrics = {
+        name: measured(name, joules, "RAPL")
+        for name, joules in {
+            "compress_energy": 1.8e6,
+            "compress_energy_gross": 3.6e6,
+            "inference_energy_per_sample_gross": 2.0,
+        }.items()
+    }
+    lacking = {"inference_energy_per_sample": "not above idle"}
+    found = carbon_findings(metrics, lacking, Carbon(100.0, 1.0, "somewhere"))
+    assert {name: metric.value for name, metric in found.metrics.items()} == {"compress_co2": 50.0}
+    assert found.unavailable == {"inference_co2_per_sample": "not above idle"}

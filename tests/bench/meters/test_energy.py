@@ -1,18 +1,32 @@
-"""Energy: the CPU's counters read from a tree like the kernel's, and codecarbon's real model."""
+"""Energy: the CPU's counters from a tree like the kernel's, a GPU's from NVML as it answers elsewhere.
+
+codecarbon's model is in `test_codecarbon.py`.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import itertools
 import time
 from pathlib import Path
 
 import pynvml
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bench.errors import MeasuringError
 from bench.meters import energy
-from bench.meters.energy import Energy, ModelledEnergy, RaplEnergy, energy_findings, open_energy_meter
-from bench.meters.nvml import devices
+from bench.meters.energy import (
+    EnergyWindow,
+    ModelledEnergy,
+    NvmlCounter,
+    NvmlPower,
+    RaplEnergy,
+    integral,
+    open_energy_meter,
+)
+from tests.bench.meters.clockwork import Clockwork
+from tests.bench.meters.fake_nvml import FakeGpu, field_value, install
 
 WRAPS_AT = 262_143_328_850
 
@@ -51,7 +65,11 @@ def test_packages_are_added_up_over_a_wrap(packages: list[Path]) -> None:
     meter.begin()
     spend(packages[0], 3_000_000)
     spend(packages[1], 4_000_000)
-    assert meter.end() == Energy(7.0, "RAPL, CPU packages", estimated=False)
+    time.sleep(0.05)
+    used = meter.end()
+    assert used.joules == 7.0
+    assert 0.05 <= used.seconds < 5
+    assert (meter.source, meter.estimated) == ("RAPL, CPU packages", False)
 
 
 def test_windows_count_from_their_own_beginning(packages: list[Path]) -> None:
@@ -83,89 +101,252 @@ def test_a_counter_that_wraps_twice_in_a_window_loses_nothing(packages: list[Pat
 
 
 @pytest.mark.parametrize("missing", ["energy_uj", "max_energy_range_uj", "name"])
-def test_counters_that_cannot_be_read_leave_the_model(packages: list[Path], missing: str) -> None:
+def test_counters_that_cannot_be_read_leave_the_model_which_says_why(
+    packages: list[Path], missing: str
+) -> None:
     (packages[1] / missing).unlink()
     (packages[1] / missing).mkdir()  # unreadable for root too
-    assert isinstance(open_energy_meter("cpu"), ModelledEnergy)
+    meter = open_energy_meter("cpu")
+    assert isinstance(meter, ModelledEnergy)
+    assert meter.source.endswith("modelled (RAPL: Is a directory)")
 
 
-def test_energy_is_shared_out_over_the_work() -> None:
-    found = energy_findings("inference_energy_per_sample", Energy(6.0, "RAPL, CPU packages", False), units=3)
-    metric = found.metrics["inference_energy_per_sample"]
-    assert (metric.value, metric.unit, metric.estimated) == (2.0, "J", False)
-    assert metric.source == "RAPL, CPU packages"
+def test_a_machine_without_counters_is_modelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "RAPL", tmp_path / "powercap")
+    assert open_energy_meter("cpu").source.endswith("modelled (RAPL: none here)")
 
 
-@pytest.mark.parametrize("joules", [0.0, -1.0])
-def test_no_energy_is_no_measurement(joules: float) -> None:
-    found = energy_findings("compress_energy", Energy(joules, "RAPL, CPU packages", False))
-    assert found.metrics == {}
-    assert "too short" in found.unavailable["compress_energy"]
-
-
-WORK = """
-import sys, time
-from bench.meters.energy import ModelledEnergy
-
-def work(seconds):
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        sum(range(1000))
-
-meter = ModelledEnergy("cpu")
-for seconds in (0.3, 0.9):
+def test_a_counter_lost_while_it_is_polled_ends_the_window_with_the_reason(packages: list[Path]) -> None:
+    meter = RaplEnergy(packages, poll_s=0.01)
     meter.begin()
-    work(seconds)
-    used = meter.end()
-    assert used.estimated
-    assert used.source.startswith("codecarbon ")
-    open(sys.argv[1], "a").write(f"{used.joules}\\n")
-"""
-NO_NETWORK = """
-import socket
-def refuse(*_):
-    raise OSError("the network is denied")
-socket.socket.connect = refuse
-socket.create_connection = refuse
-"""
+    counter = packages[0] / "energy_uj"
+    counter.rename(packages[0] / "elsewhere")
+    time.sleep(0.2)
+    (packages[0] / "elsewhere").rename(counter)  # back in time for the last reading
+    with pytest.raises(FileNotFoundError):
+        meter.end()
 
 
-def test_codecarbon_alone_together_locked_out_and_without_a_network(tmp_path: Path) -> None:
-    """One process with the network denied and one without at once, in the presence of another's lock file.
-
-    Both give positive joules that grow with the time, and print nothing.
-    """
-    (tmp_path / ".codecarbon.lock").write_text("")
-    home = {"TMPDIR": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / f"joules-{number}")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=tmp_path,
-            env={**home, "PYTHONPATH": str(Path(__file__).parents[3])},
-        )
-        for number, script in enumerate([NO_NETWORK + WORK, WORK])
-    ]
-    for number, process in enumerate(processes):
-        printed, _ = process.communicate(timeout=120)
-        assert (process.returncode, printed) == (0, b"")
-        short, long = map(float, (tmp_path / f"joules-{number}").read_text().split())
-        assert 0 < short < long
-        assert 0.1 < long < 1000
-    assert list(tmp_path.rglob("*.csv")) == []
-    assert (tmp_path / ".codecarbon.lock").exists()
+TRACE = [(10.0, 70.0), (10.1, 70.0), (10.2, 250.0), (10.35, 350.0), (10.4, 350.0), (11.0, 110.0)]
 
 
-@pytest.mark.skipif(bool(devices()), reason="an NVIDIA device is here")
-def test_without_a_driver_there_is_no_device_and_the_model_stands_in() -> None:
-    assert devices() == []
-    with pytest.raises(pynvml.NVMLError):
-        energy.NvmlEnergy()
-    assert isinstance(open_energy_meter("cuda"), ModelledEnergy)
+def test_a_recorded_trace_is_integrated_exactly() -> None:
+    joules = 0.1 * 70 + 0.1 * 160 + 0.15 * 300 + 0.05 * 350 + 0.6 * 230
+    assert integral(TRACE).joules == pytest.approx(joules, rel=1e-12)
+    assert integral(TRACE).seconds == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("visible", ["", "-1", " "])
-def test_hidden_devices_are_not_there(monkeypatch: pytest.MonkeyPatch, visible: str) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert devices() == []
+readings = st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 1000)), min_size=2, max_size=30).map(
+    lambda steps: list(zip(itertools.accumulate(gap for gap, _ in steps), (p for _, p in steps), strict=True))
+)
+
+
+@given(readings, st.data())
+def test_an_integral_is_the_sum_of_its_parts_and_within_its_bounds(
+    trace: list[tuple[float, float]], data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(trace) - 1))
+    whole = integral(trace)
+    parts = [integral(trace[: cut + 1]), integral(trace[cut:])]
+    assert whole.joules == pytest.approx(sum(part.joules for part in parts), rel=1e-9, abs=1e-9)
+    powers = [power for _, power in trace]
+    assert min(powers) - 1e-6 <= whole.power <= max(powers) + 1e-6
+
+
+class Machine:
+    """A GPU that draws 50 W, and 200 W while somebody works on it; it answers as NVML does."""
+
+    def __init__(self) -> None:
+        self.began, self.worked_s = time.perf_counter(), 0.0
+        self.busy = False
+        self.synchronised: list[str] = []
+
+    def millijoules(self) -> int:
+        return round(1000 * (50 * (time.perf_counter() - self.began) + 150 * self.worked_s))
+
+    def milliwatts(self) -> int:
+        return 200_000 if self.busy else 50_000
+
+    def work(self, seconds: float) -> None:
+        """Draw the energy of so many seconds of work, in that time."""
+        started, self.busy = time.perf_counter(), True
+        time.sleep(seconds)
+        self.busy = False
+        self.worked_s += time.perf_counter() - started
+
+    def install(self, monkeypatch: pytest.MonkeyPatch, *queries: str) -> None:
+        """Have NVML answer these queries of the device that CUDA sees, at once."""
+        answers = {
+            "nvmlDeviceGetTotalEnergyConsumption": self.millijoules,
+            "nvmlDeviceGetPowerUsage": self.milliwatts,
+            "nvmlDeviceGetFieldValues": lambda fields: field_value(self.milliwatts())(fields),
+        }
+        install(monkeypatch, FakeGpu("GPU-aa11", {query: answers[query] for query in queries}))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(energy, "synchronise", self.synchronised.append)
+        monkeypatch.setattr(NvmlCounter, "shortest_window_s", 0.2)
+        monkeypatch.setattr(NvmlPower, "shortest_window_s", 0.2)
+
+
+COUNTER, AVERAGE, INSTANT = (
+    "nvmlDeviceGetTotalEnergyConsumption",
+    "nvmlDeviceGetPowerUsage",
+    "nvmlDeviceGetFieldValues",
+)
+
+
+@pytest.mark.parametrize(
+    ("queries", "source"),
+    [
+        ([COUNTER, AVERAGE, INSTANT], "NVML energy counter, GPU only"),
+        (
+            [AVERAGE, INSTANT],
+            "NVML power every 0.1 s, instantaneous, GPU only (energy counter: Not Supported)",
+        ),
+        (
+            [AVERAGE],
+            "NVML power every 0.1 s, averaged by the driver, GPU only (energy counter: Not Supported)",
+        ),
+    ],
+)
+def test_a_gpus_best_source_is_taken_and_says_why_nothing_better(
+    monkeypatch: pytest.MonkeyPatch, queries: list[str], source: str
+) -> None:
+    Machine().install(monkeypatch, *queries)
+    meter = open_energy_meter("cuda")
+    assert (meter.source, meter.estimated) == (source, False)
+
+
+def test_nvml_windows_last_ten_seconds() -> None:
+    assert NvmlCounter.shortest_window_s == NvmlPower.shortest_window_s == 10.0
+
+
+@pytest.mark.parametrize("queries", [[COUNTER], [AVERAGE], [INSTANT]])
+def test_energy_is_given_net_of_idle_and_gross(monkeypatch: pytest.MonkeyPatch, queries: list[str]) -> None:
+    machine = Machine()
+    machine.install(monkeypatch, *queries)
+    monkeypatch.setattr(energy, "NVML_POLL_S", 0.005)
+    window = EnergyWindow("cuda", idle_s=0.2)
+    machine.work(0.6)
+    found = window.close("inference_energy_per_sample", units=3).add(window.idle_power())
+    net, gross = (found.metrics[f"inference_energy_per_sample{kind}"] for kind in ("", "_gross"))
+    assert net.value == pytest.approx(150 * 0.6 / 3, rel=0.1)
+    assert gross.value == pytest.approx(200 * 0.6 / 3, rel=0.1)
+    assert found.metrics["idle_power"].value == pytest.approx(50, rel=0.02)
+    assert found.metrics["idle_power"].unit == "W"
+    assert net.source == f"{gross.source}, less idle"
+    assert machine.synchronised == ["cuda"] * 4
+    assert found.unavailable == {}
+
+
+def test_work_that_draws_no_more_than_idling_has_a_gross_figure_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clockwork(lambda window: [60, 40][window])
+    monkeypatch.setattr(energy, "open_energy_meter", lambda device: clock)
+    found = EnergyWindow("cpu", idle_s=0.05).close("compress_energy")
+    assert found.metrics["compress_energy_gross"].value > 0
+    assert found.metrics.keys() == {"compress_energy_gross"}
+    assert "not above what the machine draws when idle, 60 W" in found.unavailable["compress_energy"]
+
+
+@pytest.mark.parametrize(
+    ("powers", "idle_power_known"), [([50.0, None], True), ([None, 200.0], False), ([None, None], False)]
+)
+def test_a_source_that_breaks_leaves_a_reason(
+    monkeypatch: pytest.MonkeyPatch, powers: list[float | None], idle_power_known: bool
+) -> None:
+    clock = Clockwork(lambda window: powers[window])
+    monkeypatch.setattr(energy, "open_energy_meter", lambda device: clock)
+    window = EnergyWindow("cpu", idle_s=0.02)
+    found = window.close("compress_energy").add(window.idle_power())
+    assert found.metrics.keys() == ({"idle_power"} if idle_power_known else set())
+    names = {"compress_energy", "compress_energy_gross"}
+    assert found.unavailable.keys() == names if idle_power_known else names | {"idle_power"}
+    assert set(found.unavailable.values()) == {"a clockwork: [Errno 19] No such device"}
+
+
+def test_modelled_energy_is_marked_net_gross_and_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        energy, "open_energy_meter", lambda device: Clockwork(lambda window: 10 + 90 * window)
+    )
+    window = EnergyWindow("cpu", idle_s=0.02)
+    time.sleep(0.02)
+    found = window.close("compress_energy").add(window.idle_power())
+    assert found.metrics.keys() == {"compress_energy", "compress_energy_gross", "idle_power"}
+    assert all(metric.estimated for metric in found.metrics.values())
+
+
+def test_the_idle_window_lasts_as_long_as_the_source_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    machine.install(monkeypatch, COUNTER)
+    for idle_s, least_s in ((0.0, 0.2), (0.5, 0.5)):
+        started = time.perf_counter()
+        window = EnergyWindow("cuda", idle_s)
+        assert least_s <= time.perf_counter() - started < least_s + 1
+        assert window.shortest_s == 0.2
+
+
+def test_work_shorter_than_the_source_can_tell_has_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    machine.install(monkeypatch, COUNTER)
+    window = EnergyWindow("cuda", idle_s=0.0)
+    found = window.close("compress_energy")
+    assert found.metrics == {}
+    assert found.unavailable.keys() == {"compress_energy", "compress_energy_gross"}
+    assert "the work took 0.0 s, NVML energy counter, GPU only needs 0.2 s" in found.unavailable.values()
+    assert window.idle_power().metrics["idle_power"].value == pytest.approx(50, rel=0.02)
+
+
+@pytest.mark.parametrize(("queries", "lost"), [([COUNTER], COUNTER), ([AVERAGE], AVERAGE)])
+def test_a_gpu_that_is_lost_at_work_leaves_a_reason(
+    monkeypatch: pytest.MonkeyPatch, queries: list[str], lost: str
+) -> None:
+    machine = Machine()
+    machine.install(monkeypatch, *queries)
+    window = EnergyWindow("cuda", idle_s=0.2)
+
+    def refuse(gpu: FakeGpu) -> int:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(pynvml, lost, refuse)
+    time.sleep(0.25)
+    found = window.close("compress_energy")
+    assert found.metrics == {}
+    assert found.unavailable["compress_energy"].endswith(": GPU is lost")
+
+
+def slice_of_a_gpu() -> FakeGpu:
+    """A divided GPU that would tell its own energy, and one slice."""
+    mode = [pynvml.NVML_DEVICE_MIG_ENABLE] * 2
+    whole = FakeGpu("GPU-dd44", {COUNTER: 10**9, AVERAGE: 300_000, "nvmlDeviceGetMigMode": mode})
+    whole.slices = [FakeGpu("MIG-ee55", {COUNTER: 10**9, AVERAGE: 300_000}, parent=whole)]
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("gpus", "reason"),
+    [
+        ([slice_of_a_gpu()], "NVML tells the energy of a whole GPU, and this is a MIG slice"),
+        (
+            [FakeGpu("GPU-aa11")],
+            "NVML: energy counter: Not Supported, power: Not Supported",
+        ),
+        (
+            [FakeGpu("GPU-aa11", dict.fromkeys((COUNTER, AVERAGE, INSTANT), pynvml.NVMLError(4)))],
+            "NVML: energy counter: Insufficient Permissions, power: Insufficient Permissions",
+        ),
+        ([], "NVML: Invalid Argument"),
+    ],
+)
+def test_a_gpu_whose_energy_is_not_told_is_never_modelled(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[FakeGpu], reason: str
+) -> None:
+    install(monkeypatch, *gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(MeasuringError, match=f"^{reason}$"):
+        open_energy_meter("cuda")
+    window = EnergyWindow("cuda", idle_s=60.0)
+    found = window.close("inference_energy_per_sample").add(window.idle_power())
+    assert found.metrics == {}
+    assert set(found.unavailable.values()) == {reason}

@@ -1,0 +1,77 @@
+"""Memory first, then energy: each in a window of its own, with nothing of the meters in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.encoding import Batch
+from bench.meters.memory import CLEAR_REFS
+from bench.meters.subject import Subject
+from bench.steps.footprint import measure_footprint
+from bench.steps.request import Request
+from tests.bench.meters.clockwork import Clockwork
+from tests.bench.meters.conftest import ROWS
+from tests.bench.steps.conftest import OpenMeter, silent
+
+MB = 2**20
+NAMES = {
+    "peak_memory_host",
+    "peak_memory_allocator",
+    "peak_memory_reserved",
+    "peak_memory_device",
+    "inference_energy_per_sample",
+    "inference_energy_per_sample_gross",
+    "idle_power",
+}
+
+
+def test_every_metric_is_there_or_has_a_reason(asked: Request, tmp_path: Path) -> None:
+    started = time.perf_counter()
+    found = measure_footprint(asked, tmp_path, silent)
+    took_s = time.perf_counter() - started
+    assert found.metrics.keys() | found.unavailable.keys() == NAMES
+    assert found.metrics["inference_energy_per_sample_gross"].value > 0
+    assert found.metrics["idle_power"].value > 0
+    assert found.spent.keys() == {"memory", "energy"}
+    assert 2.5 <= found.spent["energy"] <= sum(found.spent.values()) <= took_s
+
+
+def test_energy_of_a_row_is_that_of_the_window_over_its_rows(
+    asked: Request,
+    tmp_path: Path,
+    metered: Callable[[OpenMeter], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classified: list[int] = []
+    classify = Subject.__call__
+
+    def count(subject: Subject, batch: Batch) -> torch.Tensor:
+        classified.append(len(batch["input_ids"]))
+        return classify(subject, batch)
+
+    monkeypatch.setattr(Subject, "__call__", count)
+    found = measure_footprint(asked, tmp_path, silent).metrics
+    net, gross = (found[f"inference_energy_per_sample{kind}"].value for kind in ("", "_gross"))
+    assert gross / net == pytest.approx(1.5)
+    assert found["idle_power"].value == pytest.approx(50)
+    rows = sum(classified) - len(ROWS)  # all of these are run for the memory first
+    assert gross * rows == pytest.approx(150 * 1.5, rel=0.2)
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="needs Linux's /proc/self/clear_refs")
+def test_the_energy_meter_is_no_part_of_the_memory(
+    asked: Request, tmp_path: Path, metered: Callable[[OpenMeter], None]
+) -> None:
+    def open_large(device: str) -> Clockwork:
+        meter = Clockwork(lambda window: [50, 150][window])
+        meter.held = bytearray(b"x") * (200 * MB)  # type: ignore[attr-defined]
+        return meter
+
+    metered(open_large)
+    found = measure_footprint(asked, tmp_path, silent)
+    assert found.metrics["peak_memory_host"].value < 100 * MB

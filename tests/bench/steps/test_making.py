@@ -1,0 +1,93 @@
+"""What making costs: the energy meter starts before the clock does, and its failure is a reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.errors import MeasuringError
+from bench.meters.findings import Findings
+from bench.steps.compress import make_variant
+from bench.steps.dense import make_dense
+from bench.steps.request import Request
+from bench.steps.teacher import LOGITS, make_teacher
+from compressors.artifact import ARTIFACT
+from tests.bench.meters.clockwork import Clockwork
+from tests.bench.steps.conftest import OpenMeter, silent
+
+SLOW_START_S = 5.0
+ENERGIES = {"compress_energy", "compress_energy_gross"}
+
+
+def compress(asked: Request, folder: Path) -> Findings:
+    request = asked.model_copy(update={"kind": "compress", "variant": "mp"})
+    return make_variant(request, folder, silent)
+
+
+def teach(asked: Request, folder: Path) -> Findings:
+    return make_teacher(asked.model_copy(update={"kind": "teacher"}), folder, silent)
+
+
+def open_slowly(device: str) -> Clockwork:
+    time.sleep(SLOW_START_S)
+    return Clockwork(lambda window: [50, 150][window])
+
+
+@pytest.mark.parametrize("make", [compress, teach])
+def test_a_meters_slow_start_is_in_no_figure(
+    make: Callable[[Request, Path], Findings],
+    asked: Request,
+    tmp_path: Path,
+    metered: Callable[[OpenMeter], None],
+) -> None:
+    metered(open_slowly)
+    found = make(asked, tmp_path)
+    wall_time_s = found.metrics["compress_wall_time"].value
+    window_s = found.metrics["compress_energy"].value / 100
+    assert wall_time_s <= window_s < SLOW_START_S
+    assert window_s == pytest.approx(wall_time_s, abs=0.1)
+    assert found.metrics["compress_energy_gross"].value == pytest.approx(150 * window_s)
+    assert found.spent["energy"] > SLOW_START_S
+    assert found.spent["compressing"] + found.spent.get("training", 0.0) == pytest.approx(wall_time_s)
+    assert "idle_power" not in found.metrics.keys() | found.unavailable.keys()
+
+
+def broken(device: str) -> Clockwork:
+    return Clockwork(lambda window: [50, None][window])
+
+
+def absent(device: str) -> Clockwork:
+    raise MeasuringError("no meter here")
+
+
+@pytest.mark.parametrize(
+    ("meter", "reason"), [(broken, "a clockwork: [Errno 19] No such device"), (absent, "no meter here")]
+)
+def test_a_meter_that_fails_costs_its_figures_alone(
+    meter: OpenMeter,
+    reason: str,
+    asked: Request,
+    tmp_path: Path,
+    metered: Callable[[OpenMeter], None],
+) -> None:
+    metered(meter)
+    variant, teacher = compress(asked, tmp_path), teach(asked, tmp_path)
+    for found in (variant, teacher):
+        assert "compress_wall_time" in found.metrics
+        assert {found.unavailable[name] for name in ENERGIES} == {reason}
+    assert (tmp_path / ARTIFACT / "model.safetensors").exists()
+    assert (tmp_path / LOGITS).exists()
+
+
+def test_training_is_told_apart_from_the_rest(
+    asked: Request, tmp_path: Path, metered: Callable[[OpenMeter], None]
+) -> None:
+    request = asked.model_copy(update={"kind": "compress", "variant": "bmp50"})
+    found = make_variant(request, tmp_path / "variant", silent)
+    assert found.spent.keys() == {"energy", "training", "compressing"}
+    assert min(found.spent.values()) > 0
+    dense = make_dense(asked.model_copy(update={"kind": "dense"}), tmp_path / "dense", silent)
+    assert dense.spent["training"] > 0

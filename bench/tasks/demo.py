@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from bench.nouns.audit import DataAudit
 from bench.nouns.task import Example, Task
 from bench.tasks import demo_vocabulary as vocabulary
+from bench.tasks.audit import audit_splits
 
 # Roughly MahaNews's own shares, in percent.
 TOPICS = {
@@ -79,13 +81,14 @@ def demo_task(
     train, validation, test = (
         tuple(islice(source, rows)) for rows in (train_rows, validation_rows, test_rows)
     )
+    parts = {"train": _examples(train), "validation": _examples(validation), "test": _examples(test)}
     return Task(
         name="demo",
         description="Demonstration: generated Marathi news headlines over twelve topics",
         labels=LABELS,
-        train=_examples(train),
-        validation=_examples(validation),
-        test=_examples(test),
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
         demonstration=True,
         notes=(
             "generated headlines and a small BERT trained on them in the run: a demonstration of the "
@@ -93,6 +96,7 @@ def demo_task(
             f"{ambiguous_share(test):.1%} of the test headlines fit two topics equally: no classifier can "
             f"exceed about {ceiling(test):.1%}",
         ),
+        audit=DataAudit(splits=audit_splits(parts, LABELS)),
     )
 
 

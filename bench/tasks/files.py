@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.errors import InputError, did_you_mean
+from bench.nouns.audit import DataAudit
 from bench.nouns.task import Example, Task
+from bench.tasks.audit import Rows, audit_notes, audit_splits, deduplicate, mark_seen
 from bench.tasks.split import limit, split
 from bench.tasks.table import LABEL_NAMES, LONGEST_NAME, TEXT_NAMES, Table, bare_name, read_table
 
@@ -39,6 +41,7 @@ class FileOptions:
     label_column: str | None = None
     limit: int | None = None
     limit_test: int | None = None
+    deduplicate: bool = False
     seed: int = 0
     model: str | None = None
     fine_tune: bool = True
@@ -67,27 +70,30 @@ class Row(NamedTuple):
 
 
 def load_files(options: FileOptions) -> Task:
-    """The task in the user's files. What was guessed, dropped or divided is in its `notes`.
+    """The task in the user's files. What was guessed, dropped, divided or found wrong is in its `notes`.
+
+    The audit is of the splits as they would be without `--deduplicate`, before any limit.
 
     Raises InputError for options that contradict each other and files that cannot be used, in one line.
     """
     _check(options)
     paths = {"train": options.train, "validation": options.validation, "test": options.test}
     tables = {part: read_table(path) for part, path in paths.items() if path}
-    notes = [*_same_file_notes(tables), *_header_notes(tables)]
+    rows, dropped, notes = _usable_rows(tables, options)
     first = next(iter(tables.values()))
-    columns, guessed = choose_columns(first, options)
-    notes += guessed
-    dropped: dict[str, int] = {}
-    rows: dict[str, list[Row]] = {}
-    for part, table in tables.items():
-        own_columns, matched = _match(part, table, columns)
-        rows[part], counts = _clean(table, own_columns)
-        dropped |= {f"{part}: {reason}": count for reason, count in counts.items()}
-        notes += matched + _dropped_notes(part, table, counts)
     labels = _labels(first.path, next(iter(rows.values())))
-    examples = {part: _examples(tables[part].path, rows[part], labels) for part in rows}
-    parts, divided = _divide(examples, labels, options)
+    read = {part: _examples(tables[part].path, rows[part], labels) for part in rows}
+    parts, divided = _divide(read, read, labels, options)
+    splits = audit_splits(parts, labels)
+    removed: dict[str, int] = {}
+    if options.deduplicate:
+        cleaned, removed, said = _deduplicated(read, tables, labels)
+        # A checkpoint used as it came may have learnt from rows that are no longer here.
+        parts, divided = _divide(cleaned, cleaned if options.fine_tune else read, labels, options)
+        notes += said + divided + _learnt_notes(parts["test"])
+    else:
+        notes += divided + audit_notes(splits)
+    notes += _limit_parts(parts, options)
     sizes = ", ".join(f"{len(parts[part]):,} {part}" for part in paths)
     return Task(
         name="/".join(filter(None, (first.path.resolve().parent.name, first.path.stem))),
@@ -98,8 +104,9 @@ def load_files(options: FileOptions) -> Task:
         test=parts["test"],
         model=options.model,
         fine_tune=options.fine_tune,
-        notes=(*notes, *divided),
+        notes=tuple(notes),
         dropped=dropped,
+        audit=DataAudit(splits=splits, removed=removed),
     )
 
 
@@ -124,6 +131,23 @@ def _check(options: FileOptions) -> None:
     repeated = [name for name, count in Counter(chosen).items() if name is not None and count > 1]
     if repeated:
         raise InputError(f"column {repeated[0]!r} is named twice; text, second text and label must differ")
+
+
+def _usable_rows(
+    tables: dict[str, Table], options: FileOptions
+) -> tuple[dict[str, list[Row]], dict[str, int], list[str]]:
+    """The usable rows of each table, the counts of those dropped, by part and reason, and notes."""
+    notes = [*_same_file_notes(tables), *_header_notes(tables)]
+    columns, guessed = choose_columns(next(iter(tables.values())), options)
+    notes += guessed
+    rows: dict[str, list[Row]] = {}
+    dropped: dict[str, int] = {}
+    for part, table in tables.items():
+        own_columns, matched = _match(part, table, columns)
+        rows[part], counts = _clean(table, own_columns)
+        dropped |= {f"{part}: {reason}": count for reason, count in counts.items()}
+        notes += matched + _dropped_notes(part, table, counts)
+    return rows, dropped, notes
 
 
 def _same_file_notes(tables: dict[str, Table]) -> list[str]:
@@ -304,7 +328,7 @@ def _labels(path: Path, rows: Iterable[Row]) -> tuple[str, ...]:
     return labels
 
 
-def _examples(path: Path, rows: Sequence[Row], labels: tuple[str, ...]) -> tuple[Example, ...]:
+def _examples(path: Path, rows: Sequence[Row], labels: tuple[str, ...]) -> Rows:
     number = {label: place for place, label in enumerate(labels)}
     strangers = [row for row in rows if row.label not in number]
     if strangers:
@@ -321,20 +345,66 @@ def _and_more(count: int) -> str:
     return f" and {count - NAMED} more" if count > NAMED else ""
 
 
-def _divide(
-    examples: dict[str, tuple[Example, ...]], labels: tuple[str, ...], options: FileOptions
-) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
-    """The three parts, those without a file taken from train, limited as asked; and what was done.
+def _deduplicated(
+    read: dict[str, Rows], tables: dict[str, Table], labels: tuple[str, ...]
+) -> tuple[dict[str, Rows], dict[str, int], list[str]]:
+    """What `deduplicate` leaves of each file, the counts of what it removed, and notes on that.
 
-    The limits come after the splits, so that training has that many rows; validation taken from train is
-    held to the test rows' limit, since it is judged as they are, else to the training rows'.
+    Raises InputError where the file that the labels come from loses one, or another all its rows.
     """
-    parts = {"train": (), "validation": (), "test": ()} | examples
+    cleaned, removed = deduplicate(read)
+    notes = []
+    for part, rows in cleaned.items():
+        path, before = tables[part].path, read[part]
+        why = ", ".join(f"{count:,} {reason}" for reason, count in removed[part].items())
+        if why:
+            gone = len(before) - len(rows)
+            notes.append(f"{part}: {gone:,} of {len(before):,} rows removed ({why}; --deduplicate)")
+        lost = [labels[label] for label in sorted(_classes(before) - _classes(rows))]
+        said = ", ".join(map(repr, lost[:NAMED])) + _and_more(len(lost))
+        if lost and (not rows or part == next(iter(cleaned))):
+            raise InputError(
+                f"{path}: --deduplicate leaves no row of {said} ({why}); leave it out or add rows"
+            )
+        if lost:
+            notes.append(f"{part}: no rows of {said} are left (--deduplicate)")
+    flat = {f"{part}: {reason}": n for part, counts in removed.items() for reason, n in counts.items()}
+    return cleaned, flat, notes
+
+
+def _learnt_notes(test: Rows) -> list[str]:
+    """A note where test rows of cleaned files stand in what a checkpoint may have been trained on."""
+    known = sum(row.seen for row in test)
+    said = "stand in the training file, which the checkpoint may know; accuracy is given on the others too"
+    return [f"test: {known:,} of {len(test):,} rows {said}"] if known else []
+
+
+def _divide(
+    files: dict[str, Rows], learnt: dict[str, Rows], labels: tuple[str, ...], options: FileOptions
+) -> tuple[dict[str, Rows], list[str]]:
+    """The three parts, those without a file taken from train; and what was done.
+
+    Rows of a file are `seen` if their text stands in `learnt["train"]`, the whole training file: a
+    checkpoint may have learnt from all of it. Rows taken from train are compared with what it keeps.
+    """
+    parts: dict[str, Rows] = {"train": (), "validation": (), "test": ()} | files
     notes: list[str] = []
     if options.test_split is not None:
         notes += _hold_out(parts, "test", options.test_split, labels, options)
     if options.train and options.validation is None:
         notes += _hold_out(parts, "validation", VALIDATION_SHARE, labels, options)
+    for part in ("validation", "test"):
+        parts[part] = mark_seen(parts[part], (learnt if part in files else parts).get("train", ()))
+    return parts, notes
+
+
+def _limit_parts(parts: dict[str, Rows], options: FileOptions) -> list[str]:
+    """Limits `parts` as asked, and says so.
+
+    The limits come after the splits, so that training has that many rows; validation taken from train is
+    held to the test rows' limit, since it is judged as they are, else to the training rows'.
+    """
+    notes: list[str] = []
     if options.limit is not None:
         notes += _limit(parts, "train", "--limit", options.limit, options.seed)
     if options.limit_test is not None:
@@ -344,7 +414,7 @@ def _divide(
             notes += _limit(parts, "validation", "--limit-test", options.limit_test, options.seed)
         elif options.limit is not None:
             notes += _limit(parts, "validation", "--limit", options.limit, options.seed)
-    return parts, notes
+    return notes
 
 
 def _classes(examples: Iterable[Example]) -> set[int]:
@@ -352,11 +422,7 @@ def _classes(examples: Iterable[Example]) -> set[int]:
 
 
 def _hold_out(
-    parts: dict[str, tuple[Example, ...]],
-    part: str,
-    share: float,
-    labels: tuple[str, ...],
-    options: FileOptions,
+    parts: dict[str, Rows], part: str, share: float, labels: tuple[str, ...], options: FileOptions
 ) -> list[str]:
     """Moves `share` of `parts["train"]` to `parts[part]`; notes on that."""
     parts["train"], parts[part] = split(parts["train"], share, options.seed)
@@ -374,7 +440,7 @@ def _hold_out(
     return notes
 
 
-def _limit(parts: dict[str, tuple[Example, ...]], part: str, option: str, most: int, seed: int) -> list[str]:
+def _limit(parts: dict[str, Rows], part: str, option: str, most: int, seed: int) -> list[str]:
     """Cuts `parts[part]` down to `most` rows; a note where that left any out."""
     rows, classes = len(parts[part]), len(_classes(parts[part]))
     if most < classes:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
+from bench.nouns.audit import DataAudit
 from bench.nouns.task import Example, Task, TaskSummary
 
 SPLITS = ("train", "validation", "test")
 
 
 def fingerprint(task: Task) -> str:
-    """A hash of what the task asks: rows, labels and model name; not of its description."""
+    """A hash of what the task asks: rows, which of them are seen, labels and model name; no description."""
     digest = hashlib.sha256()
     for value in (task.labels, task.model, task.fine_tune):
         digest.update(json.dumps(value).encode())
@@ -27,7 +28,7 @@ def fingerprint(task: Task) -> str:
 
 def lines(rows: Iterable[Example]) -> Iterable[str]:
     """One line of JSON a row."""
-    return (json.dumps([row.text, row.label, row.pair], ensure_ascii=False) + "\n" for row in rows)
+    return (json.dumps([row.text, row.label, row.pair, row.seen], ensure_ascii=False) + "\n" for row in rows)
 
 
 def summary(task: Task) -> TaskSummary:
@@ -41,13 +42,15 @@ def summary(task: Task) -> TaskSummary:
         rows={split: len(getattr(task, split)) for split in SPLITS},
         dropped=dict(task.dropped),
         notes=list(task.notes),
+        audit=task.audit,
         fingerprint=fingerprint(task),
     )
 
 
 def write_task(task: Task, folder: Path) -> None:
     """Write the task below `folder`, which exists."""
-    head = {key: value for key, value in asdict(task).items() if key not in SPLITS}
+    head = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in SPLITS}
+    head["audit"] = task.audit.model_dump()
     (folder / "task.json").write_text(json.dumps(head, ensure_ascii=False))
     for split in SPLITS:
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
@@ -58,7 +61,8 @@ def read_task(folder: Path) -> Task:
     """The task that `write_task` wrote."""
     head = json.loads((folder / "task.json").read_text())
     head |= {name: tuple(head[name]) for name in ("labels", "notes")}
+    head["audit"] = DataAudit.model_validate(head["audit"])
     for split in SPLITS:
         with (folder / f"{split}.jsonl").open(encoding="utf-8") as file:
-            head[split] = tuple(Example(text, label, pair) for text, label, pair in map(json.loads, file))
+            head[split] = tuple(Example(*json.loads(line)) for line in file)
     return Task(**head)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InputError
+from bench.nouns.task import Example
+from bench.tasks.audit import mark_seen
 from bench.tasks.files import FileOptions, load_files
 from bench.tasks.table import read_table
 
@@ -46,6 +48,29 @@ def test_english_headlines() -> None:
     assert {example.label for example in task.validation} == set(range(12))
     # The 20 and 4 rows without a label have no text either.
     assert task.dropped == {"train: no text": 272, "test: no text": 40}
+
+
+def test_a_third_of_the_english_validation_rows_stand_in_the_training_file() -> None:
+    train, judged = (
+        [Example(text or "", 0) for text, _ in read_table(ENGLISH / name).rows]
+        for name in ("train.csv", "valid.csv")
+    )
+    in_train = [row.text for row in mark_seen(judged, train) if row.seen]
+    assert (len(in_train), len(judged)) == (1_644, 4_610)
+    # 40 of these have no text, like 272 rows of train.csv: they are dropped, and nothing is judged by them.
+    assert sum(not text.strip() for text in in_train) == 40
+    audit = load_files(FileOptions(train=ENGLISH / "train.csv", test=ENGLISH / "valid.csv")).audit
+    assert (audit.splits["test"].in_train, audit.splits["test"].rows) == (1_644 - 40, 4_610 - 40)
+
+
+def test_english_headlines_deduplicated() -> None:
+    options = FileOptions(train=ENGLISH / "train.csv", test=ENGLISH / "valid.csv", deduplicate=True)
+    task = load_files(options)
+    everything = [" ".join(row.text.split()) for row in task.train + task.validation + task.test]
+    assert len(everything) == len(set(everything))
+    assert not any(row.seen for row in task.test + task.validation)
+    assert {row.label for row in task.test} == set(range(12))
+    assert sum(task.audit.removed.values()) == 36_605 + 4_570 - len(everything)
 
 
 def test_marathi_headlines_and_paragraphs_have_twelve_topics_and_no_header_rows() -> None:

@@ -297,3 +297,123 @@ def test_the_same_file_twice_is_said(write: Write) -> None:
     path = write("a.csv", "text,label\n" + ROWS)
     notes = load(path, path.parent / "." / "a.csv").notes
     assert "train and test are the same file: results on it say nothing about new rows" in notes
+
+
+def test_the_audit_is_of_all_rows_before_any_limit(write: Write) -> None:
+    train = write("a.csv", f"text,label\n{ROWS}both words,A\nboth  words,B\ntext number 0,A\n")
+    test = write("b.csv", "text,label\ntext number 1 ,B\nnew words,A\nmore words,C\n")
+    task = load(train, test, validation=test, limit=6, limit_test=3)
+    train_audit, validation_audit, test_audit = task.audit.splits.values()
+    assert (train_audit.rows, train_audit.duplicates, train_audit.conflicting) == (63, 1, 2)
+    assert train_audit.classes == {"A": 22, "B": 21, "C": 20}
+    assert (test_audit.rows, test_audit.in_train) == (3, 1)
+    assert validation_audit == test_audit
+    assert task.audit.removed == {}
+    assert [row.seen for row in task.test] == [row.seen for row in task.validation] == [True, False, False]
+    assert task.notes[-4:] == (
+        "train: 2 of 63 rows (3.2%) have a text that also has another label; --deduplicate drops them",
+        "validation: 1 of 3 rows (33.3%) stand in train too; --deduplicate trains without them",
+        "test: 1 of 3 rows (33.3%) stand in train too; --deduplicate trains without them, "
+        "and accuracy is given on the others too",
+        "train: 6 of 63 rows kept, by class, seed 0 (--limit)",
+    )
+
+
+def test_a_test_row_is_seen_in_any_part_of_the_training_file(write: Write) -> None:
+    train = write("a.csv", "text,label\n" + ROWS)
+    task = load(train, train, limit=6)
+    assert len(task.validation) == 6
+    assert all(row.seen for row in task.test)
+    assert not any(row.seen for row in task.validation)
+
+
+def test_rows_held_out_are_seen_where_their_text_stays_in_train(write: Write) -> None:
+    doubled = "".join(f"text number {row},{'ABC'[row % 3]}\n" for row in (*range(60), *range(30)))
+    task = load(write("a.csv", "text,label\n" + doubled))
+    left = {row.text for row in task.train}
+    assert [row.seen for row in task.test] == [row.text in left for row in task.test]
+    assert [row.seen for row in task.validation] == [row.text in left for row in task.validation]
+    assert {row.seen for row in task.test} == {True, False}
+    assert task.audit.splits["test"].in_train == sum(row.seen for row in task.test)
+
+
+def test_a_test_file_alone_is_audited(write: Write) -> None:
+    test = write("a.csv", "text,label\none,A\ntwo,B\ntwo,B\n")
+    task = load(None, test, fine_tune=False)
+    assert list(task.audit.splits) == ["test"]
+    assert task.audit.splits["test"].duplicates == 1
+    assert len(load(None, test, fine_tune=False, deduplicate=True).test) == 2
+
+
+def test_deduplicating_cleans_before_anything_is_held_out_or_limited(write: Write) -> None:
+    path = write("a.csv", f"text,label\n{ROWS}{ROWS}odd words,A\nodd words,C\n")
+    task = load(path, deduplicate=True, limit=12, limit_test=6)
+    parts = (task.train, task.validation, task.test)
+    assert [len(part) for part in parts] == [12, 6, 6]
+    assert len({row.text for part in parts for row in part}) == 24
+    assert task.audit.removed == {"train: repeated": 60, "train: conflicting labels": 2}
+    assert "train: 62 of 122 rows removed (60 repeated, 2 conflicting labels; --deduplicate)" in task.notes
+    assert "train: 12 of 42 rows kept, by class, seed 0 (--limit)" in task.notes
+    assert not any("stand in train" in note for note in task.notes)
+    assert task.dropped == {}
+
+
+def test_the_audit_tells_what_it_would_have_been_without_deduplicating(write: Write) -> None:
+    path = write("a.csv", f"text,label\n{ROWS}{ROWS}")
+    assert load(path, deduplicate=True).audit.splits == load(path).audit.splits
+    assert load(path).audit.splits["test"].in_train > 0
+
+
+def test_the_judged_rows_stay_and_training_gives_way(write: Write) -> None:
+    train = write("a.csv", f"text,label\n{ROWS}judged words,A\n")
+    test = write("b.csv", "text,label\njudged words,A\nnew words,B\n")
+    task = load(train, test, deduplicate=True)
+    assert task.test == (Example("judged words", 0), Example("new words", 1))
+    assert task.audit.removed == {"train: text in test": 1}
+    assert "judged words" not in {row.text for row in task.train + task.validation}
+
+
+def test_a_checkpoint_used_as_it_came_has_seen_what_is_removed_now(write: Write) -> None:
+    train = write("a.csv", f"text,label\n{ROWS}judged words,A\n")
+    test = write("b.csv", "text,label\njudged words,A\nnew words,B\n")
+    task = load(train, test, deduplicate=True, model="some/model", fine_tune=False)
+    assert [row.seen for row in task.test] == [True, False]
+    assert task.notes[-1] == (
+        "test: 1 of 2 rows stand in the training file, which the checkpoint may know; "
+        "accuracy is given on the others too"
+    )
+
+
+def test_cleaning_may_take_a_fifth_of_the_rows_and_more(write: Write) -> None:
+    path = write("a.csv", f"text,label\n{ROWS * 20}")
+    task = load(path, deduplicate=True)
+    assert len(task.train + task.validation + task.test) == 60
+
+
+def test_a_class_that_cleaning_takes_from_train_is_named(write: Write) -> None:
+    train = write("a.csv", f"text,label\n{ROWS}only this,Z\n")
+    test = write("b.csv", "text,label\nonly this,Z\nnew words,A\n")
+    assert refusal(train, test, deduplicate=True).endswith(
+        "a.csv: --deduplicate leaves no row of 'Z' (1 text in test); leave it out or add rows"
+    )
+    assert "no row of 'A', 'B', 'C', 'Z' (61 text in test)" in refusal(train, train, deduplicate=True)
+
+
+def test_a_class_that_cleaning_takes_from_test_is_said(write: Write) -> None:
+    train = write("a.csv", "text,label\n" + ROWS)
+    test = write("b.csv", "text,label\nodd words,A\nodd words,B\nnew words,B\n")
+    task = load(train, test, deduplicate=True)
+    assert sizes(task.test) == {1: 1}
+    assert "test: no rows of 'A' are left (--deduplicate)" in task.notes
+
+
+def test_a_file_that_cleaning_empties_is_refused(write: Write) -> None:
+    train = write("a.csv", "text,label\n" + ROWS)
+    test = write("b.csv", "text,label\nodd words,A\nodd words,B\n")
+    assert "b.csv: --deduplicate leaves no row of 'A', 'B' (2 conflicting" in refusal(
+        train, test, deduplicate=True
+    )
+    same = write("c.csv", "text,label\nnew words,A\nmore words,B\n")
+    assert "c.csv: --deduplicate leaves no row of 'A', 'B' (2 text in test)" in refusal(
+        train, same, validation=same, deduplicate=True
+    )

@@ -14,14 +14,21 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from bench.nouns.run import Run
-from reports.content import Report, Table, essentials, plain, report
-from reports.sentence import Line, Name
+from reports.content import essentials, report
+from reports.parts import Line, Name, Report, Table, plain
 from reports.terminal import GAP, literal, show, two_columns
 
-MORE = "More in report.md of the run folder: scenarios, reasons, notes on variants"
+MORE = "More in report.md of the run folder: scenarios, classes, rows, reasons, notes"
 HEADER_WIDTH = 9
 LABEL_WIDTH = 15
-STYLES = {"kept": "green", "lost": "red", "inconclusive": "yellow", "underpowered": "yellow"}
+STYLES = {
+    "kept": "green",
+    "faster": "green",
+    "lost": "red",
+    "slower": "red",
+    "inconclusive": "yellow",
+    "underpowered": "yellow",
+}
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -50,16 +57,22 @@ def _item(line: Line) -> RichTable:
 
 
 def _fitting(table: Table, width: int) -> Iterator[Table]:
-    """`table` cut between columns into as few tables as fit `width`, each with the variants' names."""
+    """`table` cut between columns into tables that fit `width`, each with the variants' names."""
     room = width - _label_width(table)
-    start, used = 0, 0
-    for index in range(len(table.headers)):
-        needed = GAP + _column_width(table, index)
-        if index > start and used + needed > room:
+    widths = [GAP + _column_width(table, index) for index in range(len(table.headers))]
+    start = 0
+    for index, header in enumerate(table.headers):
+        together = _group_end(table, index) if header.opens else index + 1
+        if index > start and sum(widths[start:together]) > room:
             yield _columns(table, start, index)
-            start, used = index, 0
-        used += needed
+            start = index
     yield _columns(table, start, len(table.headers))
+
+
+def _group_end(table: Table, start: int) -> int:
+    """Where the group of columns that opens at `start` ends."""
+    later = range(start + 1, len(table.headers))
+    return next((index for index in later if table.headers[index].opens), len(table.headers))
 
 
 def _columns(table: Table, start: int, stop: int) -> Table:
@@ -69,7 +82,7 @@ def _columns(table: Table, start: int, stop: int) -> Table:
 
 def _label_width(table: Table) -> int:
     longest = max(cell_len(plain(row.label)) for row in table.rows)
-    return min(LABEL_WIDTH, max(longest, cell_len("Variant")))
+    return min(LABEL_WIDTH, max(longest, cell_len(table.first)))
 
 
 def _column_width(table: Table, index: int) -> int:
@@ -91,7 +104,7 @@ def _header_lines(table: Table, index: int) -> list[str]:
 def _grid(table: Table) -> RichTable:
     grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     width = _label_width(table)
-    grid.add_column("Variant", max_width=width, overflow="fold")
+    grid.add_column(table.first, max_width=width, overflow="fold")
     for index, header in enumerate(table.headers):
         text = Text("\n".join(_header_lines(table, index)))
         grid.add_column(text, justify="right" if header.numeric else "left", overflow="fold")

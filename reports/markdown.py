@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from bench.nouns.run import Run
-from reports.content import Section, Table, plain, report
-from reports.sentence import Line, Name
+from reports.content import report
+from reports.parts import Line, Name, Section, Table, plain
 
 ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 SPECIAL = re.compile(r"[\\`*_\[|~$]")
@@ -29,7 +29,7 @@ def render(run: Run) -> str:
 
 def _table(table: Table) -> Iterator[str]:
     yield from ("", f"## {_escape(table.title)}", "")
-    yield _row(["Variant", *(_escape(header.text) for header in table.headers)])
+    yield _row([_escape(table.first), *(_escape(header.text) for header in table.headers)])
     yield _row([":--", *("--:" if header.numeric else ":--" for header in table.headers)])
     for row in table.rows:
         label = f"{row.label} best" if row.best else row.label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, ROUND_UP, Decimal
 
@@ -37,6 +38,8 @@ BYTES = si("B", " kMGT")
 FLOP = si("FLOP", " kMGT")
 JOULES = si("J", "pnµm kMG")
 GRAMS = si("g", "pnµm k")
+WATTS = si("W", "m k")
+HERTZ = si("Hz", " kMG")
 SECONDS = (*si("s", "nµm "), Step(60.0, "min"), Step(3600.0, "h"))
 
 
@@ -64,6 +67,23 @@ def spread(value: float, interval: Interval | None = None) -> str:
 def signed(value: float) -> str:
     """The value to a tenth, always with its sign."""
     return f"{value:+.1f}".replace("-", MINUS)
+
+
+def span(values: Iterable[float], write: Callable[[float], str]) -> str:
+    """`3.00 to 3.20`, from the least value to the greatest; one alone where they are written alike."""
+    values = list(values)
+    least, greatest = write(min(values)), write(max(values))
+    return least if least == greatest else f"{least} to {greatest}"
+
+
+def percent(share: float) -> str:
+    """A rough share: two significant digits, `1.3 %`, `24 %`, `5 %`."""
+    return f"{float(f'{100 * share:.2g}'):g} %"
+
+
+def p_value(p: float) -> str:
+    """A p-value to three decimals."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def counted(count: float, noun: str) -> str:

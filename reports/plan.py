@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench.nouns.run import Config
 from bench.nouns.task import TaskSummary
+from reports.facts import split_rows
 from reports.numbers import BYTES, counted, quantity
 from reports.terminal import literal, show, two_columns
 
@@ -24,13 +25,13 @@ def render(
     dense = counted(config.dense_epochs, "epoch") if config.dense_epochs else "used as it came"
     rows = {
         "task": [task.description],
-        "rows": [", ".join(f"{count:,} {split}" for split, count in task.rows.items())],
+        "rows": [split_rows(task.rows, config.deduplicate)],
         "variants": list(_variants(config.variants, set(trained))),
         "training": [
             f"dense {dense}, each trained variant {counted(config.epochs, 'epoch')}; learning rate "
             f"{config.learning_rate:g}, batch size {config.batch_size}, at most {config.max_length} tokens"
         ],
-        "measuring": [f"{config.budget} budget on {config.device}"],
+        "measuring": [_budget(config), *_besides(config)],
         "estimate": [
             f"about {_spoken(time_s)} and {quantity(disk_bytes, BYTES)} on disk, if nothing is cached"
         ],
@@ -48,6 +49,24 @@ def _variants(names: list[str], trained: set[str]) -> Iterable[str]:
     for kind, members in groups.items():
         if members:
             yield f"{len(members)} {kind}: {', '.join(members)}"
+
+
+def _budget(config: Config) -> str:
+    seeds = ", ".join(map(str, config.seeds))
+    return (
+        f"{config.budget} budget on {config.device}, {'seeds' if len(config.seeds) > 1 else 'seed'} {seeds}"
+    )
+
+
+def _besides(config: Config) -> Iterable[str]:
+    """The scenarios that are not always measured."""
+    scenarios = [
+        *(f"{padding} padding" for padding in config.paddings),
+        *(f"{rows}x{tokens}" for rows, tokens in config.shapes),
+        *(counted(count, "thread") for count in config.thread_counts),
+    ]
+    if scenarios:
+        yield f"besides batch 1 and arrival order: {', '.join(scenarios)}"
 
 
 def _spoken(seconds: float) -> str:

@@ -6,19 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.nouns.measurement import Measurement
-from bench.nouns.run import DENSE, SPEED_MARGIN, Result, Run
+from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict
-from reports.numbers import Interval, signed, spread
-
-
-class Name(str):
-    """A variant's name inside a line: shown as code."""
-
-    __slots__ = ()
-
-
-Line = tuple[str, ...]
-"""A line of text; its `Name` parts are variants' names."""
+from reports.numbers import Interval, percent, signed, span, spread
+from reports.parts import Line, Name
 
 
 def closing(run: Run) -> Line:
@@ -82,11 +73,7 @@ def _pace(ratios: list[Measurement]) -> tuple[str, str]:
 
 
 def _amount(values: list[float], intervals: list[Interval]) -> str:
-    if len(values) == 1:
-        return spread(values[0], intervals[0])
-    if spread(min(values)) == spread(max(values)):
-        return spread(values[0])
-    return f"{spread(min(values))} to {spread(max(values))}"
+    return spread(values[0], intervals[0]) if len(values) == 1 else span(values, spread)
 
 
 def _same_precision(ratios: list[Measurement], word: str) -> str:
@@ -101,8 +88,7 @@ def _accuracy(seeds: list[Result]) -> str:
     verdicts = [verdict for verdict in map(verdict_of, seeds) if verdict]
     if not verdicts:
         return "; its accuracy was not judged"
-    differences = list(dict.fromkeys(map(points, sorted(verdicts, key=lambda verdict: verdict.difference))))
-    spoken = differences[0] if len(differences) == 1 else f"{differences[0]} to {differences[-1]}"
+    spoken = span([100 * verdict.difference for verdict in verdicts], signed)
     doubts = [verdict.word for verdict in verdicts if verdict.word != "kept"]
     doubt = f" (accuracy {_list(doubts)})" if doubts else ""
     return f" at {spoken} points of accuracy{doubt}"
@@ -130,8 +116,15 @@ def _none_faster(compressed: list[Result]) -> Line:
         return ("no speed-up was measured.",)
     fastest = max(timed, key=lambda result: result.metrics["speedup"].value)
     amount, word = _pace([fastest.metrics["speedup"]])
-    beyond = f"none is faster beyond the margin of {SPEED_MARGIN:.0%}; the fastest, "
-    return (beyond, Name(fastest.variant), f", is {amount} {word} ", Name(DENSE), ".")
+    verdict = fastest.verdicts.get("speedup")
+    beyond = f" beyond the margin of {percent(verdict.margin)}" if verdict else ""
+    return (
+        f"none is faster{beyond}; the fastest, ",
+        Name(fastest.variant),
+        f", is {amount} {word} ",
+        Name(DENSE),
+        ".",
+    )
 
 
 def _none_confirmed(candidates: list[Result]) -> Line:

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from reports.content import plain
+from reports.parts import plain
 
 GAP = 2
 # Spaces before the end of a line, also where styles are switched off between them and the end.

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from bench.nouns.audit import DataAudit, SplitAudit
+from bench.nouns.document import Series
+from bench.nouns.environment import Caution, Environment, NoiseFloor
 from bench.nouns.measurement import Measurement, measured
-from bench.nouns.run import Config, Environment, Result, Run, Scenario
+from bench.nouns.run import Config, Result, Rounds, Run, Scenario, WarmUp
 from bench.nouns.task import TaskSummary
-from bench.nouns.verdict import AccuracyVerdict, AccuracyWord
+from bench.nouns.verdict import AccuracyVerdict, AccuracyWord, ClassChange, SpeedVerdict, SpeedWord
 
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = 7597
+ARRIVAL = "longest of the batch, arrival order"
+LABELS = ("World", "Sports", "Business", "Sci/Tech")
 
 
 def ratio(name: str, value: float, half: float) -> Measurement:
@@ -26,8 +31,45 @@ def lopsided(name: str, value: float, share: float) -> Measurement:
     return measured(name, value, "paired rounds", (value * (1 - share), value * (1 + 1.9 * share)))
 
 
+def speed_verdict(ratio: Measurement, margin: float = 0.02) -> SpeedVerdict:
+    """The word on a ratio of the document, by its interval."""
+    assert ratio.ci_low is not None
+    assert ratio.ci_high is not None
+    low, high = ratio.ci_low, ratio.ci_high
+    word: SpeedWord = "inconclusive"
+    if low > 1 + margin:
+        word = "faster"
+    elif high < 1 - margin:
+        word = "slower"
+    elif low >= 1 - margin and high <= 1 + margin:
+        word = "same"
+    reason = f"{low:.3f} to {high:.3f}, against a margin of {margin:.0%}"
+    return SpeedVerdict(word=word, ratio=ratio.value, low=low, high=high, margin=margin, reason=reason)
+
+
+def classes(difference: float) -> list[ClassChange]:
+    """The four classes; where much is lost, one of them loses most of it."""
+    changes = []
+    for label, share in zip(LABELS, (0.1, 0.05, 0.7, 0.15), strict=True):
+        change = round(share * difference * ROWS)
+        gained, lost = 9 + max(0, change), 9 + max(0, -change)
+        changes.append(
+            ClassChange(
+                label=label,
+                rows=ROWS // 4,
+                dense_right=1736,
+                gained=gained,
+                lost=lost,
+                p_value=0.00004 if change < -30 else 0.62,
+            )
+        )
+    return changes
+
+
 def verdict(word: AccuracyWord, difference: float, half: float = 0.006) -> AccuracyVerdict:
     low, high = difference - half, difference + half
+    by_class = classes(difference)
+    gained, lost = sum(change.gained for change in by_class), sum(change.lost for change in by_class)
     return AccuracyVerdict(
         word=word,
         difference=difference,
@@ -37,6 +79,13 @@ def verdict(word: AccuracyWord, difference: float, half: float = 0.006) -> Accur
         p_value=0.03,
         rows=ROWS,
         rows_needed=3092 if word == "underpowered" else None,
+        gained=gained,
+        lost=lost,
+        mcnemar_p_value=0.0002 if lost > gained + 50 else 0.41,
+        bootstrap_low=difference - 1.1 * half,
+        bootstrap_high=difference + 1.1 * half,
+        flip_rate=1.2 * (gained + lost) / ROWS,
+        classes=by_class,
         reason=f"the lower bound, {100 * low:.2f} points, is set against a margin of 1 point",
     )
 
@@ -49,10 +98,16 @@ def metrics(accuracy: float, speed: float, size: float, estimated: bool = True) 
         "macro_f1": measured(
             "macro_f1", accuracy - 0.0123, "predictions", (accuracy - 0.021, accuracy - 0.0043)
         ),
+        "calibration_error": measured("calibration_error", 0.0214, "predictions"),
+        "truncated_share": measured("truncated_share", 0.0317, "count"),
         "throughput": measured("throughput", 32 / seconds, "paired rounds"),
         "latency_b1_p50": measured("latency_b1_p50", seconds / 11, "requests"),
+        "latency_b1_p90": measured("latency_b1_p90", seconds / 9.8, "requests"),
         "latency_b1_p95": measured("latency_b1_p95", seconds / 9.3, "requests"),
         "latency_p50": measured("latency_p50", seconds, "requests"),
+        "latency_p90": measured("latency_p90", 1.1 * seconds, "requests"),
+        "load_time": measured("load_time", 0.21 + 0.1 * size, "perf_counter"),
+        "first_call_time": measured("first_call_time", 1.9 * seconds, "perf_counter"),
         "peak_memory_host": measured("peak_memory_host", 18.3e6 + 25.1e6 * size, "VmHWM"),
         "disk_size": measured("disk_size", 4.2e6 + 12.6e6 * size, "stat"),
         "parameters": measured("parameters", 1_052_164 + 3_145_728 * size, "count"),
@@ -63,9 +118,16 @@ def metrics(accuracy: float, speed: float, size: float, estimated: bool = True) 
         "compress_wall_time": measured("compress_wall_time", 94.2 * speed, "clock"),
         "inference_wall_time": measured("inference_wall_time", 237 * seconds, "clock"),
         "compress_energy": measured("compress_energy", 3412 * speed, "codecarbon", estimated=estimated),
+        "compress_energy_gross": measured(
+            "compress_energy_gross", 4871 * speed, "codecarbon", estimated=estimated
+        ),
         "inference_energy_per_sample": measured(
             "inference_energy_per_sample", 0.0483 / speed, "codecarbon", estimated=estimated
         ),
+        "inference_energy_per_sample_gross": measured(
+            "inference_energy_per_sample_gross", 0.0612 / speed, "codecarbon", estimated=estimated
+        ),
+        "idle_power": measured("idle_power", 12.4 + 0.2 * size, "codecarbon", estimated=estimated),
         "compress_co2": measured("compress_co2", 0.676 * speed, "codecarbon", estimated=estimated),
         "inference_co2_per_sample": measured(
             "inference_co2_per_sample", 9.57e-6 / speed, "codecarbon", estimated=estimated
@@ -73,19 +135,41 @@ def metrics(accuracy: float, speed: float, size: float, estimated: bool = True) 
     }
 
 
-def scenarios(speed: float, converged: bool = True) -> dict[str, Scenario]:
-    def one(batch_size: int, seconds: float) -> Scenario:
-        return Scenario(
+def raw_rounds(name: str, seconds: float, discarded: dict[int, str]) -> Rounds:
+    """Four rounds in which the machine was disturbed once."""
+    return Rounds(
+        times={
+            "dense": Series(unit="s", values=[seconds, seconds * 1.02, seconds * 1.71, seconds * 0.99]),
+            name: Series(unit="s", values=[seconds / 2, seconds / 1.9, seconds, seconds / 2.1]),
+        },
+        order=[[0, 1], [1, 0], [1, 0], [0, 1]],
+        rows=[32] * 4,
+        tokens=[1641] * 4,
+        padded_tokens=[2019] * 4,
+        machine={
+            "steal": Series(unit="1", values=[0.0, 0.011, 0.113, None]),
+            "throttled": Series(unit="1", values=[0.0, 0.0, 0.06, 0.0]),
+        },
+        discarded=discarded,
+    )
+
+
+def scenarios(name: str, speed: float, converged: bool = True) -> dict[str, Scenario]:
+    def one(
+        batch_size: int, seconds: float, padding: str = ARRIVAL, gain: float = speed, **changes: object
+    ) -> Scenario:
+        speedup = ratio("speedup", gain, 0.04 * gain)
+        found = Scenario(
             batch_size=batch_size,
-            padding="longest of the batch, arrival order",
+            padding=padding,
             rounds=40 if converged else 200,
             converged=converged,
             stopped="interval narrow enough" if converged else "200 rounds reached at a half-width of 4.1 %",
             metrics={
-                "speedup": ratio("speedup", speed, 0.04 * speed),
-                "throughput": measured("throughput", batch_size / seconds * speed, "paired rounds"),
+                "speedup": speedup,
+                "throughput": measured("throughput", batch_size / seconds * gain, "paired rounds"),
                 "tokens_per_second": Measurement(
-                    value=51.3 * batch_size / seconds * speed,
+                    value=51.3 * batch_size / seconds * gain,
                     unit="tokens/s",
                     better="higher",
                     source="paired rounds",
@@ -94,12 +178,21 @@ def scenarios(speed: float, converged: bool = True) -> dict[str, Scenario]:
                     value=0.1873 if batch_size > 1 else 0.0, unit="1", better="lower", source="count"
                 ),
             },
+            verdicts={} if name == "dense" else {"speedup": speed_verdict(speedup)},
+            warm_up={
+                "dense": WarmUp(wall_time=3.1, calls=71, steady=True),
+                name: WarmUp(wall_time=3.0 if converged else 30.0, calls=212, steady=converged),
+            },
+            raw=raw_rounds(name, seconds, {}),
         )
+        return found.model_copy(update=changes)
 
     tokenising = Measurement(value=10_223, unit="samples/s", better="higher", source="one pass")
     return {
         "batch 32": one(32, 0.0431),
         "batch 1": one(1, 0.0039),
+        "end to end": one(32, 0.0462, gain=1 + (speed - 1) * 0.93),
+        "batch 32, 1 thread": one(32, 0.0713, threads=1),
         "tokenising": Scenario(
             batch_size=ROWS, padding="none", stopped="one pass", metrics={"tokenising_rate": tokenising}
         ),
@@ -125,9 +218,15 @@ def variant(
         status="ok",
         metrics=found,
         unavailable=dict(UNAVAILABLE),
-        scenarios=scenarios(speed, converged),
+        scenarios=scenarios(name, speed, converged),
         accuracy_kept={"validation": verdict(word, difference + 0.001), "test": verdict(word, difference)},
+        verdicts=speed_verdicts(found),
+        spent={"compress": 94.2, "warm-up": 12.4, "timing": 31.9 / speed, "accuracy": 10.2 / speed},
     )
+
+
+def speed_verdicts(found: dict[str, Measurement]) -> dict[str, SpeedVerdict]:
+    return {name: speed_verdict(found[name]) for name in found if name.startswith("speedup")}
 
 
 SIXTEEN = [
@@ -139,6 +238,8 @@ SIXTEEN = [
 
 UNAVAILABLE = {
     "latency_p95": "130 samples are needed and 64 were taken",
+    "latency_p99": "needs 662 requests, this budget times 130",
+    "latency_b1_p99": "needs 662 requests, this budget times 130",
     "peak_memory_allocator": "no CUDA device was used",
     "peak_memory_device": "no CUDA device was used",
 }
@@ -152,7 +253,8 @@ def dense() -> Result:
         status="ok",
         metrics=metrics(0.9137, 1.0, 1.0) | exact,
         unavailable=dict(UNAVAILABLE),
-        scenarios=scenarios(1.0, converged=False),
+        scenarios=scenarios("dense", 1.0, converged=False),
+        spent={"warm-up": 6.1, "timing": 33.0, "accuracy": 10.3},
     )
 
 
@@ -170,6 +272,7 @@ def sixteen_results() -> list[Result]:
         result.metrics["pruned_fraction"] = measured("pruned_fraction", pruned, "count")
         result.metrics["speedup"] = lopsided("speedup", speed, 0.013)
         result.metrics["speedup_same_precision"] = lopsided("speedup_same_precision", same, 0.004 * number)
+        result.verdicts = speed_verdicts(result.metrics)
         found.append(result.model_copy(update={"recommended": name == "bmp25+kd+mp"}))
     return found
 
@@ -197,6 +300,14 @@ def results() -> list[Result]:
     ]
 
 
+def split_audit(rows: int, duplicates: int = 0, conflicting: int = 0, in_train: int = 0) -> SplitAudit:
+    counts = [round(share * rows) for share in (0.31, 0.24, 0.26)]
+    sizes = dict(zip(LABELS, [*counts, rows - sum(counts)], strict=True))
+    return SplitAudit(
+        rows=rows, duplicates=duplicates, conflicting=conflicting, in_train=in_train, classes=sizes
+    )
+
+
 @pytest.fixture
 def run() -> Run:
     """A complete quick run on a CPU, its results not in display order."""
@@ -210,6 +321,10 @@ def run() -> Run:
             cpu_model="Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
             cpu_cores=2,
             cpu_features=["avx2", "avx512f"],
+            cpu_quota=None,
+            affinity=[0, 1],
+            governor=None,
+            load=0.31,
             virtualised=True,
             memory=8_327_000_000,
             devices=[],
@@ -219,9 +334,24 @@ def run() -> Run:
             variables={},
             fp32_precision="ieee",
             commit="36c5e4d",
+            noise_floor=NoiseFloor(
+                paired=0.0134,
+                between=0.238,
+                trials=60,
+                measured_at=datetime(2026, 4, 2, 11, 0, tzinfo=UTC),
+                source="bench calibrate",
+            ),
             warnings=[
-                "the CPU is virtualised and lost 3.1 % of its time to other guests",
-                "no calibration for this machine: run `bench calibrate` before gating on this run",
+                Caution(
+                    code="steal",
+                    text="3.1 % of the CPU time was taken by other guests of this host",
+                    remedy="measure on a quiet or dedicated machine",
+                ),
+                Caution(
+                    code="spinning",
+                    text="OpenMP's threads spin while they wait",
+                    remedy="set OMP_WAIT_POLICY=PASSIVE",
+                ),
             ],
         ),
         task=TaskSummary(
@@ -229,18 +359,33 @@ def run() -> Run:
             description="English news, four topics",
             demonstration=True,
             model=None,
-            labels=["World", "Sports", "Business", "Sci/Tech"],
+            labels=list(LABELS),
             rows={"train": 20_000, "validation": 3_000, "test": ROWS},
             dropped={"empty text": 3},
-            notes=["validation rows were split off train, 1 in 8, by seed 1"],
+            notes=[
+                "validation rows were split off train, 1 in 8, by seed 1",
+                "train: 37 of 20,000 rows (0.2%) repeat an earlier row; --deduplicate keeps the first",
+            ],
+            audit=DataAudit(
+                splits={
+                    "train": split_audit(20_000, duplicates=37, conflicting=8),
+                    "validation": split_audit(3_000, conflicting=2),
+                    "test": split_audit(ROWS, in_train=1644),
+                }
+            ),
             fingerprint="ab12",
         ),
         config=Config(
             command="bench run --variants all",
+            protocol_version=2,
             variants=["dense", "bmp25", "bmp25+kd+mp"],
             device="cpu",
             budget="quick",
             seeds=[1],
+            paddings=[],
+            shapes=[],
+            thread_counts=[1],
+            deduplicate=False,
             epochs=3,
             dense_epochs=1,
             learning_rate=3e-5,
@@ -254,6 +399,7 @@ def run() -> Run:
             accuracy_margin=0.01,
             keep="best",
         ),
+        wall_time=Measurement(value=1461.0, unit="s", better="lower", source="perf_counter"),
         results=results(),
     )
 
@@ -262,6 +408,36 @@ def run() -> Run:
 def sixteen(run: Run) -> Run:
     """The ordinary run: every variant of the study, all measured."""
     return run.model_copy(update={"results": sixteen_results()})
+
+
+def with_unseen(result: Result, seed: int) -> Result:
+    """The result at another seed, also judged on the rows that are not in the training file."""
+    unseen = result.metrics["accuracy"].model_copy(update={"value": 0.871, "ci_low": 0.862, "ci_high": 0.879})
+    kept = result.accuracy_kept
+    judged = kept and kept | {"test unseen": verdict("inconclusive", -0.0041, 0.0075)}
+    metrics = result.metrics | {"accuracy_unseen": unseen}
+    return result.model_copy(update={"seed": seed, "metrics": metrics, "accuracy_kept": judged})
+
+
+@pytest.fixture
+def seeded(run: Run) -> Run:
+    """Two seeds of two variants, of which one is recommended; part of the test rows had been seen."""
+    results = [
+        dense(),
+        dense(),
+        variant("bmp25+kd+mp", "kept", -0.0021, 3.104, 0.3756, 2.21),
+        variant("bmp25+kd+mp", "inconclusive", -0.0058, 2.961, 0.3756, 2.15),
+        variant("mp", "kept", -0.0003, 1.004, 1.0, 1.0),
+        variant("mp", "kept", 0.0004, 0.991, 1.0, 1.0),
+    ]
+    marked = [
+        with_unseen(result, 1 + number % 2).model_copy(
+            update={"recommended": result.variant == "bmp25+kd+mp"}
+        )
+        for number, result in enumerate(results)
+    ]
+    config = run.config.model_copy(update={"seeds": [1, 2]})
+    return run.model_copy(update={"config": config, "results": marked})
 
 
 @pytest.fixture

@@ -42,6 +42,21 @@ def test_the_study_s_sixteen_at_80_columns(sixteen: Run, golden: Callable[[str, 
     assert len(speed) == 4 + 16 + len(["best"])
 
 
+def test_two_seeds_and_rows_seen_in_training_at_80_columns(
+    seeded: Run, golden: Callable[[str, str], None]
+) -> None:
+    golden("console-80-seeds.txt", printed(seeded))
+
+
+def test_a_group_of_columns_stays_together_where_a_table_is_cut(seeded: Run) -> None:
+    speed, _, rest = printed(seeded).partition("\nSpeed and accuracy (quick budget), continued\n")
+    assert "kept?" in speed[speed.index("\nSpeed and accuracy") :]
+    assert "Speedup" not in speed[speed.index("\nSpeed and accuracy") :]
+    heads = rest[: rest.index("dense (seed 1)")]
+    assert "Speedup" in heads
+    assert "Faster?" in heads
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_no_line_ends_in_spaces(sixteen: Run, terminal: bool) -> None:
     out = re.sub(r"\x1b\[[0-9;]*m", "", printed(sixteen, terminal=terminal))
@@ -131,7 +146,7 @@ def test_wide_characters_count_by_their_cells(run: Run) -> None:
 def test_each_warning_stands_on_its_own_line_before_the_conclusion(run: Run) -> None:
     out = printed(run, 140)
     after = out[out.index("\nWarnings") :].splitlines()
-    assert after[2:4] == [f"- {w}" for w in run.environment.warnings]
+    assert after[2:4] == [f"- {w.text}; {w.remedy}" for w in run.environment.warnings]
     assert after[-1].startswith("`bmp25+kd+mp` is 3.10 ± 0.13 times faster than `dense`")
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
+from bench.nouns.audit import DataAudit
+from bench.nouns.environment import NoiseFloor
 from bench.nouns.measurement import METRICS, Measurement, measured
 from bench.nouns.run import Result, Run
 from reports import content
-from reports.content import Report, Table, report
-from reports.sentence import Line
+from reports.columns import SHOWN
+from reports.content import report
+from reports.parts import Line, Report, Table
+from reports.sections import BY_CLASS
+from reports.tables import GROUPS
 
 
 def table(shown: Report, start: str) -> Table:
@@ -32,9 +39,9 @@ def changed(run: Run, variant: str, **update: object) -> Run:
 
 
 def test_every_catalogued_metric_has_a_column() -> None:
-    grouped = {name for group in content.GROUPS for name in group.names}
+    grouped = {name for group in GROUPS for name in group.names}
     assert set(METRICS) <= grouped
-    assert set(METRICS) <= set(content.SHOWN)
+    assert set(METRICS) <= set(SHOWN)
 
 
 def test_dense_comes_first_and_the_rest_in_the_run_s_order(run: Run) -> None:
@@ -53,6 +60,8 @@ def test_dense_comes_first_and_the_rest_in_the_run_s_order(run: Run) -> None:
 
 def test_headers_point_to_the_better_direction(run: Run) -> None:
     for shown in report(run).tables:
+        if shown.title.startswith("Where"):
+            continue
         for header in shown.headers:
             if header.text.startswith(("Accuracy, %", "Speedup", "Samples", "Pruned")):
                 assert header.text.endswith("↑")
@@ -61,7 +70,9 @@ def test_headers_point_to_the_better_direction(run: Run) -> None:
 
 
 def test_every_table_names_the_budget(run: Run) -> None:
-    assert all("(quick budget)" in shown.title for shown in report(run).tables)
+    *measured_tables, data = report(run).tables
+    assert all("(quick budget)" in shown.title for shown in measured_tables)
+    assert data.title == "Data"
 
 
 def test_a_missing_value_is_a_dash_and_never_a_zero(run: Run) -> None:
@@ -148,31 +159,40 @@ def test_seeds_are_named_only_where_there_are_several(run: Run) -> None:
 
 
 def test_each_scenario_has_a_table_with_rounds_and_convergence(run: Run) -> None:
-    single = table(report(run), "Scenario batch 1: padded to the longest of the batch, arrival order")
+    single = table(report(run), "Scenario batch 1 (")
+    assert single.notes == (("padding: longest of the batch, arrival order",),)
     cells = row(single, "mp")
     assert (cells["Rounds"], cells["Converged?"]) == ("200", "no")
     assert cells["Tokens per second ↑"] == "11.5 k*"
-    assert section(report(run), "Stopped before converging")[2].startswith("mp, scenario batch 32, after 200")
+    assert "mp, scenario batch 1, after 200 rounds: 200 rounds reached at a half-width of 4.1 %" in section(
+        report(run), "Stopped before converging"
+    )
 
 
 def test_what_was_measured_in_no_rounds_has_none_to_show(run: Run) -> None:
-    shown = table(report(run), "Scenario tokenising, batch size 7597: no padding")
+    shown = table(report(run), "Scenario tokenising, batch size 7597 (")
     assert [header.text for header in shown.headers] == ["Tokenising rate, samples/s ↑"]
 
 
 def test_dense_over_itself_is_exact_and_never_late(run: Run) -> None:
-    cells = row(report(run).tables[0], "dense")
-    assert (cells["Speedup over dense ↑"], cells["At same precision ↑"]) == ("1.00", "1.00")
+    assert row(report(run).tables[0], "dense")["Speedup over dense ↑"] == "1.00"
+    throughput = row(table(report(run), "Throughput"), "dense")
+    assert throughput["At same precision ↑"] == "1.00"
+    assert throughput["Samples per second ↑"] == "742*"
 
 
 def test_essentials_leave_out_details_and_nothing_else(run: Run) -> None:
     full = report(run)
     short = content.essentials(full)
     assert {t.title for t in full.tables} - {t.title for t in short.tables} == {
-        t.title for t in full.tables if t.title.startswith("Scenario")
+        t.title for t in full.tables if t.title.startswith(("Scenario", "Where", "Data"))
     }
     assert {s.title for s in full.sections} - {s.title for s in short.sections} == {
         "Accuracy not shown to be kept",
+        "Speed verdicts",
+        BY_CLASS,
+        "Not steady after warming up",
+        "Details not available",
         "Stopped before converging",
         "Notes on single variants",
     }
@@ -181,15 +201,16 @@ def test_essentials_leave_out_details_and_nothing_else(run: Run) -> None:
     assert row(table(short, "Accuracy in"), "mp") == {
         "Macro-F1, % ↑": "89.4 ± 0.9",
         "Validation Δ pts ↑": "−0.6 ± 0.6",
+        "Labels changed": "1.99 %",
     }
     assert row(table(full, "Accuracy in"), "mp")["Test Δ pts ↑"] == "−0.7 ± 0.6"
 
 
 def test_a_metric_outside_the_catalogue_is_shown_too(run: Run) -> None:
-    flips = Measurement(value=0.0312, unit="1", better="lower", source="predictions")
+    gap = Measurement(value=0.0312, unit="1", better="lower", source="predictions")
     tokenise = Measurement(value=51.2, unit="us", better="lower", source="clock")
-    shown = table(report(changed(run, "mp", metrics={"flip_rate": flips, "tokenise": tokenise})), "Other")
-    assert row(shown, "mp") == {"Flip rate ↓": "0.0312", "Tokenise, us ↓": "51.2"}
+    shown = table(report(changed(run, "mp", metrics={"gap": gap, "tokenise": tokenise})), "Other")
+    assert row(shown, "mp") == {"Gap ↓": "0.0312", "Tokenise, us ↓": "51.2"}
 
 
 def test_facts_name_what_a_reader_must_not_overlook(run: Run) -> None:
@@ -208,7 +229,7 @@ def test_facts_name_what_a_reader_must_not_overlook(run: Run) -> None:
 
 def test_a_run_with_nothing_in_it_says_so(run: Run) -> None:
     shown = report(run.model_copy(update={"results": []}))
-    assert shown.tables == ()
+    assert [shown.title for shown in shown.tables] == ["Data"]
     assert text(shown.closing) == "No variant is recommended: no compressed variant was measured."
 
 
@@ -216,4 +237,193 @@ def test_a_run_in_which_everything_failed_lists_every_variant(run: Run) -> None:
     failed = [Result(variant=name, seed=1, status="failed", reason="no memory") for name in ("dense", "mp")]
     shown = report(run.model_copy(update={"results": failed}))
     assert [row.label for row in shown.tables[0].rows] == ["dense failed", "mp failed"]
-    assert len(shown.tables) == 1
+    assert [shown.title for shown in shown.tables[1:]] == ["Data"]
+
+
+def test_speed_is_judged_beside_the_speedup_and_the_margin_is_named(run: Run) -> None:
+    first = report(run).tables[0]
+    heads = [header.text for header in first.headers]
+    assert heads.index("Faster?") == heads.index("Speedup over dense ↑") + 1
+    assert row(first, "mp")["Faster?"] == "slower"
+    assert row(table(report(run), "Throughput"), "mp")["Faster at same precision?"] == "inconclusive"
+    assert any("beyond 1 ± 2 %" in text(note) for note in first.notes)
+    assert "mp inconclusive (same precision): 0.970 to 1.030, against a margin of 2%" in section(
+        report(run), "Speed verdicts"
+    )
+
+
+def test_accuracy_is_given_on_all_test_rows_and_beside_it_on_unseen_ones(seeded: Run) -> None:
+    shown = report(seeded)
+    cells = row(shown.tables[0], "mp (seed 1)")
+    assert list(cells)[:2] == ["Accuracy, % ↑", "Unseen rows, % ↑"]
+    assert cells["Unseen rows, % ↑"] == "87.1 ± 0.9"
+    detail = row(table(shown, "Accuracy in"), "mp (seed 1)")
+    assert detail["Kept on unseen?"] == "inconclusive"
+    assert detail["Unseen Δ pts ↑"] == "−0.4 ± 0.8"
+
+
+def test_accuracy_in_detail_tells_what_changed(run: Run) -> None:
+    detail = row(table(report(run), "Accuracy in"), "bmp:amount=0.4,block=16+kd:layers=2")
+    assert detail["Bootstrap Δ pts"] == "−3.8 to −2.5"
+    assert (detail["Rows gained"], detail["Rows lost"], detail["McNemar p"]) == ("36", "274", "< 0.001")
+
+
+def test_a_class_that_lost_is_named_on_the_terminal_and_its_figures_in_the_report(run: Run) -> None:
+    full = report(run)
+    assert "mp: Business −2.0 points" in section(content.essentials(full), "Classes that lost accuracy")
+    by_class = section(full, BY_CLASS)
+    assert "mp: Business −2.0 points (47 lost and 9 gained of 1,899 rows, p < 0.001)" in by_class
+    assert by_class[1].startswith(
+        "bmp25+kd+mp: no class changed significantly; at worst Business −0.6 points"
+    )
+    assert by_class[1].count(" points (") == 3
+
+
+def test_many_lost_classes_are_counted_on_the_terminal(run: Run) -> None:
+    mp = run.result("mp")
+    assert mp
+    verdict = mp.accuracy_kept["test"]
+    change = verdict.classes[2]
+    many = [change.model_copy(update={"label": f"class {n}", "lost": 200 + n}) for n in range(5)]
+    judged = {"test": verdict.model_copy(update={"classes": many})}
+    lines = section(report(changed(run, "mp", accuracy_kept=judged)), "Classes that lost accuracy")
+    assert "mp: class 4 −10.3, class 3 −10.2, class 2 −10.2 and 2 more points" in lines
+
+
+def test_percentiles_are_shown_where_they_were_measured(run: Run) -> None:
+    full = report(run)
+    latency = row(table(full, "Latency"), "dense")
+    assert (latency["One row p90 ↓"], latency["Load ↓"], latency["First batch ↓"]) == (
+        "4.40 ms",
+        "310 ms",
+        "81.9 ms",
+    )
+    assert not any("p99" in head for head in latency)
+    assert list(row(table(content.essentials(full), "Latency"), "dense")) == [
+        "One row p50 ↓",
+        "One row p95 ↓",
+        "Batch p50 ↓",
+    ]
+    assert section(full, "Details not available") == [
+        "latency p99, latency b1 p99 (all variants): needs 662 requests, this budget times 130"
+    ]
+
+
+def test_the_speedup_from_text_to_label_stands_beside_the_throughput(run: Run) -> None:
+    cells = row(table(content.essentials(report(run)), "Throughput"), "mp")
+    assert cells["End to end speedup ↑"] == "0.88 ± 0.04*"
+
+
+def test_energy_is_net_and_says_of_what(run: Run) -> None:
+    cost = table(report(run), "Cost")
+    assert row(cost, "dense")["Energy per row gross ↓"] == "~61.2 mJ"
+    assert "energy is net: the 12.5 W to 12.6 W drawn when nothing runs is not in it" in map(text, cost.notes)
+    assert "Energy per row gross ↓" not in row(table(content.essentials(report(run)), "Cost"), "dense")
+
+
+def test_the_audit_of_the_rows_is_in_the_report(run: Run) -> None:
+    data = table(report(run), "Data")
+    assert data.first == "Split"
+    assert row(data, "train") == {
+        "Rows": "20,000",
+        "Repeated": "37 (0.18 %)",
+        "Conflicting labels": "8 (0.04 %)",
+        "In the training file": "0",
+        "Smallest class": "Sci/Tech: 3,800 (19 %)",
+        "Largest class": "World: 6,200 (31 %)",
+    }
+    assert row(data, "test")["In the training file"] == "1,644 (22 %)"
+    audit = run.task.audit.model_copy(update={"removed": {"train: repeated": 37, "train: text in test": 4}})
+    cleaned = run.model_copy(
+        update={
+            "task": run.task.model_copy(update={"audit": audit}),
+            "config": run.config.model_copy(update={"deduplicate": True}),
+        }
+    )
+    data = table(report(cleaned), "Data, before --deduplicate")
+    assert data.notes == (("removed: train: repeated, 37 rows; train: text in test, 4 rows",),)
+    bare = run.task.model_copy(update={"audit": DataAudit()})
+    assert not any(t.title == "Data" for t in report(run.model_copy(update={"task": bare})).tables)
+
+
+def test_cut_rows_are_said_once_and_not_where_there_are_none(run: Run) -> None:
+    def said(shown: Run) -> list[str]:
+        return [fact.text for fact in report(shown).facts if fact.name == "Cut"]
+
+    assert said(run) == ["3.2 % of the test rows, at 128 tokens; see --max-length"]
+    none_cut = {"truncated_share": measured("truncated_share", 0.0, "count")}
+    assert said(changed(run, "dense", metrics=none_cut)) == []
+
+
+def test_a_floor_that_nobody_measured_here_says_so(run: Run) -> None:
+    def said(floor: NoiseFloor) -> str:
+        environment = run.environment.model_copy(update={"noise_floor": floor})
+        facts = report(run.model_copy(update={"environment": environment})).facts
+        return next(fact.text for fact in facts if fact.name == "Noise floor")
+
+    assert run.environment.noise_floor
+    assert said(run.environment.noise_floor) == (
+        "paired 1.3 %, between runs 24 % (60 A/A trials, 2026-04-02)"
+    )
+    assert said(NoiseFloor(paired=0.05, between=0.25, source="starting values")) == (
+        "paired 5 %, between runs 25 % (starting values)"
+    )
+
+
+def test_where_the_time_went_adds_up(run: Run) -> None:
+    spent = table(report(run), "Where the time went")
+    assert row(spent, "mp")["Timing"] == "36.5 s"
+    assert row(spent, "dense")["Together"] == "49.4 s"
+    assert spent.notes == (("the whole run took 24.4 min",),)
+
+
+def test_what_the_machine_did_stands_beside_the_scenario_without_its_rounds(run: Run) -> None:
+    cells = row(table(report(run), "Scenario batch 32, 1 thread ("), "mp")
+    assert (cells["Threads"], cells["Faster?"]) == ("1", "slower")
+    assert (cells["Taken by other guests"], cells["Halted by the quota"]) == ("4.13 %", "1.50 %")
+    assert "Discarded" not in cells
+
+
+@pytest.mark.parametrize(("throttled", "title"), [(True, "Throttled"), (False, "Discarded rounds")])
+def test_rounds_that_were_left_out_are_counted_with_the_reasons(
+    run: Run, throttled: bool, title: str
+) -> None:
+    mp = run.result("mp")
+    assert mp
+    scenario = mp.scenarios["batch 1"]
+    assert scenario.raw
+    raw = scenario.raw.model_copy(update={"discarded": {0: "power brake", 2: "too hot", 3: "too hot"}})
+    disturbed = scenario.model_copy(update={"throttled": throttled, "raw": raw})
+    full = report(changed(run, "mp", scenarios=mp.scenarios | {"batch 1": disturbed}))
+    line = "mp, scenario batch 1: 3 of 4 rounds are left out: too hot (2), power brake (1)"
+    assert section(full, title) == [line]
+    assert (line in section(content.essentials(full), title)) == throttled
+    cells = row(table(full, "Scenario batch 1 ("), "mp")
+    assert cells["Discarded"] == "3"
+    assert cells.get("Throttled?") == ("yes" if throttled else None)
+
+
+def test_what_was_not_steady_is_said(run: Run) -> None:
+    lines = section(report(run), "Not steady after warming up")
+    assert [line.partition(":")[0] for line in lines] == ["dense", "mp"]
+    assert "scenario batch 1, mp after 30.0 s" in lines[1]
+
+
+def test_several_seeds_are_summed_up(seeded: Run, run: Run) -> None:
+    over = table(report(seeded), "Over 2 seeds")
+    assert row(over, "★ bmp25+kd+mp") == {
+        "Mean accuracy, % ↑": "91.0",
+        "Accuracy, %": "90.8 to 91.2",
+        "Δ pts ↑": "−0.6 to −0.2",
+        "Kept in": "1 of 2",
+        "Speedup over dense ↑": "2.96 to 3.10",
+        "Faster in": "2 of 2",
+    }
+    assert not any(shown.title.startswith("Over") for shown in report(run).tables)
+
+
+def test_a_seed_that_failed_counts_as_not_kept(seeded: Run) -> None:
+    *others, last = seeded.results
+    failed = Result(variant="mp", seed=last.seed, status="failed", reason="no memory")
+    over = table(report(seeded.model_copy(update={"results": [*others, failed]})), "Over 2 seeds")
+    assert row(over, "mp")["Kept in"] == "1 of 2"

@@ -21,6 +21,8 @@ LADDERS = [
     numbers.JOULES,
     numbers.GRAMS,
     numbers.SECONDS,
+    numbers.WATTS,
+    numbers.HERTZ,
 ]
 ladders = st.sampled_from(LADDERS)
 positive = st.floats(1e-15, 1e15)
@@ -133,3 +135,30 @@ def test_an_interval_shares_its_value_s_unit() -> None:
 @pytest.mark.parametrize(("value", "shown"), [(0.0, "+0.0"), (-0.21, "−0.2"), (28, "+28.0"), (-0.04, "−0.0")])
 def test_a_difference_keeps_its_sign(value: float, shown: str) -> None:
     assert numbers.signed(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.0134, "1.3 %"), (0.238, "24 %"), (0.05, "5 %"), (0.0, "0 %"), (1.0, "100 %")]
+)
+def test_a_rough_share_has_two_digits(share: float, shown: str) -> None:
+    assert numbers.percent(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"), [(0.0312, "0.031"), (1.0, "1.000"), (0.0009, "< 0.001"), (0.0, "< 0.001")]
+)
+def test_a_p_value_is_never_zero(p: float, shown: str) -> None:
+    assert numbers.p_value(p) == shown
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1))
+def test_a_span_ends_with_the_least_and_the_greatest(values: list[float]) -> None:
+    assert numbers.span(values, numbers.signed).split(" to ") in (
+        [numbers.signed(min(values)), numbers.signed(max(values))],
+        [numbers.signed(min(values))],
+    )
+
+
+def test_a_span_of_one_value_is_that_value() -> None:
+    assert numbers.span([2.001, 2.002], numbers.spread) == "2.00"
+    assert numbers.span([2.0, 2.5], numbers.spread) == "2.00 to 2.50"

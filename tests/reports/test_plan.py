@@ -31,7 +31,8 @@ def test_the_plan_at_80_columns(run: Run) -> None:
         "           2 not trained further: dense, mp",
         "training   dense 1 epoch, each trained variant 3 epochs; learning rate 3e-05,",
         "           batch size 32, at most 128 tokens",
-        "measuring  quick budget on cpu",
+        "measuring  quick budget on cpu, seed 1",
+        "           besides batch 1 and arrival order: 1 thread",
         "estimate   about 52 min and 42.3 MB on disk, if nothing is cached",
         "notes      - [bold]one[/] note",
         "           - another [31mnote",
@@ -40,6 +41,23 @@ def test_the_plan_at_80_columns(run: Run) -> None:
 
 def test_a_dense_model_that_is_not_trained_is_said_to_be_used_as_it_came(run: Run) -> None:
     assert "dense used as it came," in printed(run, dense_epochs=0)
+
+
+def test_every_scenario_that_is_asked_for_is_named(run: Run) -> None:
+    out = printed(run, paddings=["fixed", "sorted"], shapes=[(1, 32), (8, 128)], thread_counts=[1, 4])
+    assert "besides batch 1 and arrival order: fixed padding, sorted padding" in out
+    assert "1x32, 8x128, 1 thread, 4 threads" in " ".join(out.split())
+
+
+def test_nothing_is_besides_what_is_always_measured(run: Run) -> None:
+    assert "besides" not in printed(run, thread_counts=[])
+
+
+def test_seeds_and_deduplicated_rows_are_said(run: Run) -> None:
+    out = printed(run, seeds=[3, 4, 5], deduplicate=True)
+    assert "quick budget on cpu, seeds 3, 4, 5\n" in out
+    assert "7,597 test after --deduplicate\n" in out
+    assert "--deduplicate" not in printed(run)
 
 
 @pytest.mark.parametrize(

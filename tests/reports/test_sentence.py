@@ -6,7 +6,7 @@ import pytest
 
 from bench.nouns.measurement import measured
 from bench.nouns.run import Result, Run
-from bench.nouns.verdict import AccuracyVerdict, AccuracyWord
+from bench.nouns.verdict import AccuracyVerdict, AccuracyWord, SpeedVerdict, SpeedWord
 from reports.sentence import closing
 
 Ratio = tuple[float, float | None, float | None]
@@ -34,16 +34,29 @@ def result(
         p_value=0.03,
         rows=1000,
         rows_needed=rows_needed,
+        gained=10,
+        lost=12,
+        mcnemar_p_value=0.8,
+        bootstrap_low=difference - 0.007,
+        bootstrap_high=difference + 0.007,
+        flip_rate=0.03,
         reason="",
     )
-    metrics = {}
+    metrics, verdicts = {}, {}
     for metric, ratio in (("speedup", speedup), ("speedup_same_precision", same)):
         if ratio:
             value, low, high = ratio
             interval = (low, high) if low is not None and high is not None else None
             metrics[metric] = measured(metric, value, "test", interval)
+            pace: SpeedWord = "faster" if interval and interval[0] > 1.05 else "inconclusive"
+            verdicts[metric] = SpeedVerdict(word=pace, ratio=value, margin=0.05, reason="")
     return Result(
-        variant=name, seed=1, status="ok", metrics=metrics, accuracy_kept={"test": verdict}
+        variant=name,
+        seed=1,
+        status="ok",
+        metrics=metrics,
+        accuracy_kept={"test": verdict},
+        verdicts=verdicts,
     ).model_copy(update=changes)
 
 
@@ -121,7 +134,8 @@ def test_seeds_that_disagree_on_faster_claim_neither(run: Run) -> None:
         ([result("mp", status="failed")], "no compressed variant was measured."),
         (
             [result("mp", speedup=(0.98, 0.95, 1.01)), result("kd", speedup=(0.5, 0.49, 0.51))],
-            "none is faster beyond the margin of 2%; the fastest, mp, is 0.98 ± 0.03 times as fast as dense.",
+            "none is faster beyond the margin of 5 %; "
+            "the fastest, mp, is 0.98 ± 0.03 times as fast as dense.",
         ),
         (
             [result("mp", "underpowered", rows_needed=4100)],
@@ -156,6 +170,18 @@ def test_seeds_that_disagree_on_faster_claim_neither(run: Run) -> None:
 )
 def test_why_nothing_is_recommended(run: Run, results: list[Result], expected: str) -> None:
     assert said(run, *results) == f"No variant is recommended: {expected}"
+
+
+def test_a_margin_that_nobody_judged_by_is_not_named(run: Run) -> None:
+    assert said(run, result("mp", verdicts={})).startswith(
+        "No variant is recommended: none is faster; the fastest, mp,"
+    )
+
+
+def test_seeds_that_disagree_on_accuracy_say_so(run: Run) -> None:
+    one = result("best", recommended=True)
+    two = result("best", "inconclusive", recommended=True, seed=2)
+    assert said(run, one, two).endswith("points of accuracy (accuracy inconclusive) over 2 seeds.")
 
 
 def test_an_interrupted_run_recommends_nothing_yet(run: Run) -> None:

@@ -1,0 +1,37 @@
+"""What a run's rows are called, and the order in which they stand."""
+
+from __future__ import annotations
+
+from bench.nouns.run import DENSE, Result, Run
+from reports.parts import Line, Name
+
+BEST = "★"
+CACHED = "(c)"
+
+
+def ordered(run: Run) -> list[Result]:
+    """The run's results, dense first, else in their own order."""
+    return sorted(run.results, key=lambda result: result.variant != DENSE)
+
+
+def label(run: Run, result: Result) -> str:
+    """A row's name: the variant, its seed where there are several, and its marks."""
+    marks = (
+        (BEST, result.recommended),
+        (result.variant, True),
+        (f"(seed {result.seed})", several_seeds(run)),
+        (CACHED, bool(result.cached)),
+        (result.status, result.status != "ok"),
+    )
+    return " ".join(text for text, applies in marks if applies)
+
+
+def named(run: Run, result: Result) -> Line:
+    """A result's name inside a line, with its seed where there are several."""
+    name = Name(result.variant)
+    return (name, f" (seed {result.seed})") if several_seeds(run) else (name,)
+
+
+def several_seeds(run: Run) -> bool:
+    """Whether the run's results are of more than one seed."""
+    return len({result.seed for result in run.results}) > 1

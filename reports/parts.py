@@ -1,0 +1,110 @@
+"""What a report is made of, before any renderer lays it out: plain text in facts, tables and sections."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+BIDI = "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+ABSENT = "–"
+
+
+class Name(str):
+    """A variant's name inside a line: shown as code."""
+
+    __slots__ = ()
+
+
+Line = tuple[str, ...]
+"""A line of text; its `Name` parts are variants' names."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line about the run as a whole. A `detail`, here and below, is left out of the essentials."""
+
+    name: str
+    text: str
+    detail: bool = False
+
+
+@dataclass(frozen=True)
+class Header:
+    """A column's head; `numeric` columns are aligned right.
+
+    One that `opens` begins a group of columns, which stay together where a table must be cut.
+    """
+
+    text: str
+    numeric: bool = True
+    detail: bool = False
+    opens: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; `best` is the recommended variant, `cached` one from an earlier run."""
+
+    label: str
+    cells: tuple[str, ...]
+    best: bool = False
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table, its first column headed `first`, and the notes beneath it.
+
+    With `every_row` it also lists what it has no figure of.
+    """
+
+    title: str
+    headers: tuple[Header, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[Line, ...] = ()
+    detail: bool = False
+    first: str = "Variant"
+    every_row: bool = False
+
+    def columns(self, indices: Sequence[int]) -> Table:
+        """The same table with these columns only."""
+        return replace(
+            self,
+            headers=tuple(self.headers[index] for index in indices),
+            rows=tuple(replace(row, cells=tuple(row.cells[index] for index in indices)) for row in self.rows),
+        )
+
+    def filled(self) -> Table:
+        """The same table without the columns and rows in which nothing is present."""
+        used = [i for i in range(len(self.headers)) if any(row.cells[i] != ABSENT for row in self.rows)]
+        shown = self.columns(used)
+        rows = (row for row in shown.rows if self.every_row or any(cell != ABSENT for cell in row.cells))
+        return replace(shown, rows=tuple(rows))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and its lines."""
+
+    title: str
+    lines: tuple[Line, ...]
+    detail: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything a renderer shows, in the order in which it shows it."""
+
+    title: str
+    facts: tuple[Fact, ...]
+    tables: tuple[Table, ...]
+    sections: tuple[Section, ...]
+    closing: Line
+
+
+def plain(text: str) -> str:
+    """`text` on one line, without control and direction marks, so that nothing in it acts on a terminal."""
+    shown = (" " if unicodedata.category(mark) in {"Cc", "Cs"} or mark in BIDI else mark for mark in text)
+    return re.sub(r"\s+", " ", "".join(shown))

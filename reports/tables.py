@@ -1,0 +1,361 @@
+"""The tables: what stands in each, over variants, seeds, scenarios and the rows of the task."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from bench.nouns.audit import SplitAudit
+from bench.nouns.run import Result, Run
+from reports import numbers
+from reports.columns import COLUMNS, END_TO_END, ESTIMATED, UNCONVERGED, Column, metric_column, rounds_columns
+from reports.names import BEST, CACHED, label, several_seeds
+from reports.parts import ABSENT, Header, Row, Table
+from reports.sentence import verdict_of
+
+INTERVAL = "±"
+LEGEND = {
+    INTERVAL: "± reaches to the further end of the 95 % interval, rounded up",
+    ESTIMATED: "~ estimated: a modelled value, not a measured one; no verdict rests on it",
+    UNCONVERGED: "* not converged: the interval was still too wide when measuring stopped",
+    CACHED: "(c) taken over from an earlier run; its costs are the original ones",
+    BEST: "★ best: recommended; chosen on validation data, judged on the test rows",
+}
+MACHINE = {
+    "steal": ("Taken by other guests", numbers.PERCENT),
+    "throttled": ("Halted by the quota", numbers.PERCENT),
+    "sm_clock": ("SM clock", numbers.HERTZ),
+    "temperature": ("GPU, °C", numbers.PLAIN),
+    "power": ("GPU power", numbers.WATTS),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Which columns stand in one table. The title may name fields of the run's `config`."""
+
+    title: str
+    names: tuple[str, ...]
+    notes: Callable[[Run], Iterator[str]] = lambda run: iter(())
+
+
+def _accuracy_and_speed_notes(run: Run) -> Iterator[str]:
+    yield "Δ pts: accuracy less that of dense on the same rows, in percentage points"
+    if any("accuracy_unseen" in result.metrics for result in run.results):
+        yield "unseen rows: the test rows whose text is not in the training file"
+    margins = {verdict.margin for result in run.results for verdict in result.verdicts.values()}
+    if margins:
+        within = " or ".join(map(numbers.percent, sorted(margins)))
+        yield f"faster, slower: the whole interval is beyond 1 ± {within}; same: it is within"
+
+
+def _accuracy_notes(run: Run) -> Iterator[str]:
+    if any(result.accuracy_kept for result in run.results):
+        yield "± of Δ pts reaches to the further one-sided 95 % bound, rounded up"
+        yield "labels changed: the share of the test rows that dense puts into another class"
+
+
+def _throughput_notes(run: Run) -> Iterator[str]:
+    if any(END_TO_END in result.scenarios for result in run.results):
+        yield "end to end: from texts to labels, tokenising included"
+
+
+def _cost_notes(run: Run) -> Iterator[str]:
+    idle = [result.metrics["idle_power"].value for result in run.results if "idle_power" in result.metrics]
+    if idle:
+        drawn = numbers.span(idle, lambda value: numbers.quantity(value, numbers.WATTS))
+        yield f"energy is net: the {drawn} drawn when nothing runs is not in it"
+    yield f"carbon intensity from {run.config.carbon_source}; PUE {run.config.pue:g}"
+
+
+# The first table lists every variant, also those without any figure.
+GROUPS = (
+    Group(
+        "Speed and accuracy",
+        ("accuracy", "accuracy_unseen", "points", "verdict", "speedup", "faster"),
+        _accuracy_and_speed_notes,
+    ),
+    Group(
+        "Throughput, batch size {config.batch_size}",
+        ("speedup_same_precision", "faster_same_precision", "end_to_end", "throughput"),
+        _throughput_notes,
+    ),
+    Group(
+        "Accuracy in detail",
+        (
+            "macro_f1",
+            "judged_validation",
+            "judged_test",
+            "judged_unseen",
+            "verdict_unseen",
+            "bootstrap",
+            "flips",
+            "gained",
+            "lost",
+            "mcnemar",
+            "calibration_error",
+            "truncated_share",
+            "rows_needed",
+        ),
+        _accuracy_notes,
+    ),
+    Group(
+        "Latency, batch size {config.batch_size}",
+        (
+            "latency_b1_p50",
+            "latency_b1_p90",
+            "latency_b1_p95",
+            "latency_b1_p99",
+            "latency_b1_p99.9",
+            "latency_p50",
+            "latency_p90",
+            "latency_p95",
+            "latency_p99",
+            "latency_p99.9",
+            "load_time",
+            "first_call_time",
+        ),
+    ),
+    Group(
+        "Memory",
+        (
+            "peak_memory_host",
+            "peak_memory_allocator",
+            "peak_memory_reserved",
+            "peak_memory_device",
+            "disk_size",
+        ),
+    ),
+    Group(
+        "Size and work",
+        ("parameters", "encoder_parameters", "pruned_fraction", "encoder_reduction", "flops_per_sample"),
+    ),
+    Group(
+        "Cost, CO2 for {config.country} at {config.carbon_intensity:g} g/kWh",
+        (
+            "compress_wall_time",
+            "inference_wall_time",
+            "compress_energy",
+            "compress_energy_gross",
+            "inference_energy_per_sample",
+            "inference_energy_per_sample_gross",
+            "idle_power",
+            "compress_co2",
+            "inference_co2_per_sample",
+        ),
+        _cost_notes,
+    ),
+)
+
+
+def tables(run: Run, results: list[Result]) -> tuple[Table, ...]:
+    """Every table in which there is anything, each mark explained beneath the first that uses it."""
+    headline, *others = _metric_tables(run, results)
+    scenarios = _scenario_tables(run, results)
+    every = [
+        headline,
+        _seeds_table(run, results),
+        *others,
+        *scenarios,
+        _spent_table(run, results),
+        _data_table(run),
+    ]
+    return _with_legend([table for table in every if table.rows])
+
+
+def _metric_tables(run: Run, results: list[Result]) -> Iterator[Table]:
+    for group in (*GROUPS, _others(results)):
+        columns = [COLUMNS.get(name) or _other_column(results, name) for name in group.names]
+        title = _title(group.title.format(config=run.config), run)
+        table = _table(run, title, results, columns, every_row=group is GROUPS[0])
+        yield replace(table, notes=tuple((note,) for note in group.notes(run)))
+
+
+def _title(text: str, run: Run) -> str:
+    return f"{text} ({run.config.budget} budget)"
+
+
+def _others(results: list[Result]) -> Group:
+    """The metrics a result carries that no group names."""
+    grouped = {name for group in GROUPS for name in group.names}
+    names = dict.fromkeys(name for result in results for name in result.metrics if name not in grouped)
+    return Group("Other", tuple(names))
+
+
+def _other_column(results: list[Result], name: str) -> Column:
+    example = next(result.metrics[name] for result in results if name in result.metrics)
+    return metric_column(name, example.unit, example.better)
+
+
+def _table(
+    run: Run, title: str, results: list[Result], columns: list[Column], every_row: bool = False
+) -> Table:
+    """The rows and columns in which anything is present."""
+    rows = (
+        Row(
+            label(run, result),
+            tuple(column.cell(result) for column in columns),
+            best=result.recommended,
+            cached=bool(result.cached),
+        )
+        for result in results
+    )
+    headers = tuple(column.header for column in columns)
+    return Table(title, headers, tuple(rows), every_row=every_row).filled()
+
+
+def _seeds_table(run: Run, results: list[Result]) -> Table:
+    """One row for each variant, over all its seeds; none where there is but one seed."""
+    by_variant: dict[str, list[Result]] = {}
+    for result in results if several_seeds(run) else ():
+        by_variant.setdefault(result.variant, []).append(result)
+    headers = (
+        Header("Mean accuracy, % ↑"),
+        Header("Accuracy, %", detail=True),
+        Header("Δ pts ↑"),
+        Header("Kept in"),
+        Header("Speedup over dense ↑", opens=True),
+        Header("Faster in"),
+    )
+    rows = (
+        Row(f"{BEST} {name}" if own[0].recommended else name, _over_seeds(own), best=own[0].recommended)
+        for name, own in by_variant.items()
+    )
+    title = _title(f"Over {len(run.config.seeds)} seeds, from the least to the greatest", run)
+    return Table(title, headers, tuple(rows)).filled()
+
+
+def _over_seeds(results: list[Result]) -> tuple[str, ...]:
+    """The cells of one variant's results, in the order of the headers."""
+    accuracies = [r.metrics["accuracy"].value for r in results if "accuracy" in r.metrics]
+    ratios = [r.metrics["speedup"].value for r in results if "speedup" in r.metrics]
+    verdicts = [verdict for verdict in map(verdict_of, results) if verdict]
+    judged = [result for result in results if "speedup" in result.verdicts]
+    differences = [100 * verdict.difference for verdict in verdicts]
+    hundredths = partial(numbers.quantity, ladder=numbers.HUNDREDTHS)
+    kept = sum(verdict.word == "kept" for verdict in verdicts)
+    return (
+        hundredths(statistics.fmean(accuracies)) if accuracies else ABSENT,
+        numbers.span(accuracies, hundredths) if accuracies else ABSENT,
+        numbers.span(differences, numbers.signed) if differences else ABSENT,
+        f"{kept} of {len(results)}" if verdicts else ABSENT,
+        numbers.span(ratios, numbers.spread) if ratios else ABSENT,
+        f"{sum(result.is_faster for result in judged)} of {len(results)}" if judged else ABSENT,
+    )
+
+
+def _scenario_tables(run: Run, results: list[Result]) -> Iterator[Table]:
+    """One table for each way of feeding the model, so that what stands in a table is comparable."""
+    kinds = dict.fromkeys(
+        (name, scenario.batch_size, scenario.padding)
+        for result in results
+        for name, scenario in result.scenarios.items()
+    )
+    for name, batch_size, padding in kinds:
+        members = [
+            result.model_copy(update={"metrics": scenario.metrics, "scenarios": {name: scenario}})
+            for result in results
+            if (scenario := result.scenarios.get(name))
+            and (scenario.batch_size, scenario.padding) == (batch_size, padding)
+        ]
+        told = name.startswith((f"batch {batch_size}", f"{batch_size}x"))
+        size = "" if told else f", batch size {batch_size}"
+        metrics = dict.fromkeys(metric for member in members for metric in member.metrics)
+        columns = rounds_columns(name)
+        columns += [_other_column(members, metric) for metric in metrics]
+        columns += [_machine_column(name, reading) for reading in MACHINE]
+        table = _table(run, _title(f"Scenario {name}{size}", run), members, columns)
+        notes = () if padding == "none" else ((f"padding: {padding}",),)
+        yield replace(table, notes=notes, detail=True)
+
+
+def _machine_column(scenario: str, reading: str) -> Column:
+    """The mean of what the machine did during the scenario's rounds."""
+    title, ladder = MACHINE[reading]
+
+    def cell(result: Result) -> str:
+        raw = result.scenarios[scenario].raw
+        series = raw.machine.get(reading) if raw else None
+        values = [value for value in series.values if value is not None] if series else []
+        return numbers.quantity(statistics.fmean(values), ladder) if values else ABSENT
+
+    return Column(Header(title), cell)
+
+
+def _spent_table(run: Run, results: list[Result]) -> Table:
+    """Where the wall time went."""
+    activities = dict.fromkeys(activity for result in results for activity in result.spent)
+
+    def spent(activity: str) -> Callable[[Result], str]:
+        def cell(result: Result) -> str:
+            time_s = result.spent.get(activity)
+            return ABSENT if time_s is None else numbers.quantity(time_s, numbers.SECONDS)
+
+        return cell
+
+    def altogether(result: Result) -> str:
+        return numbers.quantity(sum(result.spent.values()), numbers.SECONDS) if result.spent else ABSENT
+
+    columns = [Column(Header(activity.capitalize()), spent(activity)) for activity in activities]
+    columns.append(Column(Header("Together"), altogether))
+    table = _table(run, _title("Where the time went", run), results, columns)
+    whole = run.wall_time
+    notes = ((f"the whole run took {numbers.quantity(whole.value, numbers.SECONDS)}",),) if whole else ()
+    return replace(table, notes=notes, detail=True)
+
+
+def _data_table(run: Run) -> Table:
+    """The audit of the rows, before anything was removed, and what then was."""
+    headers = (
+        Header("Rows"),
+        Header("Repeated"),
+        Header("Conflicting labels"),
+        Header("In the training file"),
+        Header("Smallest class"),
+        Header("Largest class"),
+    )
+    audits = run.task.audit.splits
+    rows = (Row(split, _audited(audit)) for split, audit in audits.items())
+    title = "Data, before --deduplicate" if run.config.deduplicate else "Data"
+    removed = "; ".join(f"{what}, {count:,} rows" for what, count in run.task.audit.removed.items())
+    notes = ((f"removed: {removed}",),) if removed else ()
+    return Table(title, headers, tuple(rows), notes, detail=True, first="Split")
+
+
+def _audited(audit: SplitAudit) -> tuple[str, ...]:
+    """The cells of one split, in the order of the headers."""
+
+    def of_rows(count: int) -> str:
+        return f"{count:,} ({numbers.percent(count / audit.rows)})" if count else "0"
+
+    sizes = sorted(audit.classes.items(), key=lambda item: item[1])
+    ends = [f"{name}: {of_rows(size)}" for name, size in (sizes[0], sizes[-1])] if sizes else [ABSENT] * 2
+    return (
+        f"{audit.rows:,}",
+        *map(of_rows, (audit.duplicates, audit.conflicting, audit.in_train)),
+        *ends,
+    )
+
+
+def _with_legend(tables: list[Table]) -> tuple[Table, ...]:
+    explained: set[str] = set()
+    with_legend = []
+    for table in tables:
+        new = [mark for mark in LEGEND if mark in _marks(table) - explained]
+        explained.update(new)
+        with_legend.append(replace(table, notes=(*table.notes, *((LEGEND[mark],) for mark in new))))
+    return tuple(with_legend)
+
+
+def _marks(table: Table) -> set[str]:
+    cells = [cell for row in table.rows for cell in row.cells]
+    used = {
+        INTERVAL: any(" ± " in cell for cell in cells),
+        ESTIMATED: any(cell.startswith(ESTIMATED) for cell in cells),
+        UNCONVERGED: any(cell.endswith(UNCONVERGED) for cell in cells),
+        CACHED: any(row.cached for row in table.rows),
+        BEST: any(row.best for row in table.rows),
+    }
+    return {mark for mark, applies in used.items() if applies}

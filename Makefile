@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: bench test lint types imports test-slow benchmarks clean
+.PHONY: bench test lint types imports test-slow benchmarks proof clean
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --variants all
@@ -17,7 +17,10 @@ test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
 
 benchmarks: $(INSTALLED)
-	$(BIN)/pytest benchmarks --benchmark-columns=median,iqr,rounds
+	$(BIN)/pytest benchmarks/test_cost.py --benchmark-columns=median,iqr,rounds
+
+proof: $(INSTALLED)
+	$(BIN)/pytest benchmarks/test_measuring.py -s --benchmark-columns=median,iqr,rounds
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -25,11 +25,12 @@ from compressors.variant import parse_variant
 LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "codecarbon")
 TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
 MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget")
+FEEDS = ("paddings", "shapes", "thread_counts")
 INPUTS: dict[StepKind, tuple[str, ...]] = {
     "dense": TRAINING,
     "teacher": ("device", "batch_size", "max_length"),
     "compress": TRAINING,
-    "timing": MEASURING,
+    "timing": (*MEASURING, *FEEDS),
     "footprint": MEASURING,
 }
 

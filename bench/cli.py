@@ -15,7 +15,8 @@ from bench.errors import BenchError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from bench.folder import RunFolder
-    from bench.nouns.run import Config, Environment, Run
+    from bench.nouns.environment import Environment
+    from bench.nouns.run import Budget, Config, Run
     from bench.nouns.task import TaskSummary
     from bench.options import Options
     from bench.plan import Plan
@@ -84,6 +85,14 @@ def run(
     limit_test: Annotated[
         int | None, typer.Option(help="At most so many test rows, stratified.", rich_help_panel=DATA)
     ] = None,
+    deduplicate: Annotated[
+        bool,
+        typer.Option(
+            "--deduplicate",
+            help="Drop repeated rows, conflicting texts, and training rows that are tested on.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     no_finetune: Annotated[
         bool, typer.Option("--no-finetune", help="Take --model as fine-tuned already.", rich_help_panel=DATA)
     ] = False,
@@ -103,6 +112,9 @@ def run(
     seed: Annotated[
         int, typer.Option(help="Seed of data, training and measuring.", rich_help_panel=TRAINING)
     ] = 0,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train and measure with so many seeds.", rich_help_panel=TRAINING)
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=TRAINING)] = "auto",
     quick: Annotated[
         bool, typer.Option("--quick", help="Short measuring; the demo's default.", rich_help_panel=TRAINING)
@@ -114,8 +126,23 @@ def run(
         ),
     ] = False,
     thorough: Annotated[
-        bool, typer.Option("--thorough", help="Longer still.", rich_help_panel=TRAINING)
+        bool,
+        typer.Option(
+            "--thorough", help="Longer still: three seeds, every scenario.", rich_help_panel=TRAINING
+        ),
     ] = False,
+    padding: Annotated[
+        str | None,
+        typer.Option(help="Measure these too: fixed, sorted or both.", rich_help_panel=TRAINING),
+    ] = None,
+    shapes: Annotated[
+        str | None,
+        typer.Option(help="Measure these too, ROWSxTOKENS: 1x32,8x128.", rich_help_panel=TRAINING),
+    ] = None,
+    threads: Annotated[
+        str | None,
+        typer.Option(help="Measure with these numbers of CPU threads too: 1,2.", rich_help_panel=TRAINING),
+    ] = None,
     country: Annotated[
         str, typer.Option(help="ISO code of the grid that CO2 is reckoned with.", rich_help_panel=TRAINING)
     ] = "IND",
@@ -155,6 +182,8 @@ def run(
     if resume is not None:
         resume_run(context, resume, json)
         return
+    from bench.options import read_paddings, read_shapes, read_thread_counts
+
     budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough})
     options = Options(
         variants=variants,
@@ -167,6 +196,7 @@ def run(
         text_columns=tuple(text_column or ()),
         text_pair_column=text_pair_column,
         label_column=label_column,
+        deduplicate=deduplicate,
         no_finetune=no_finetune,
         epochs=epochs,
         dense_epochs=dense_epochs,
@@ -174,6 +204,10 @@ def run(
         batch_size=batch_size,
         max_length=max_length,
         seed=seed,
+        seeds=seeds,
+        paddings=read_paddings(padding),
+        shapes=read_shapes(shapes),
+        thread_counts=read_thread_counts(threads),
         country=country,
         limit=limit,
         limit_test=limit_test,
@@ -324,6 +358,54 @@ def report(
     from bench.folder import latest_run, read_run
 
     show(read_run(run or latest_run()), json)
+
+
+@app.command()
+def calibrate(
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    trials: Annotated[int, typer.Option(help="A/A trials, 60 or more.")] = 60,
+    standard: Annotated[bool, typer.Option("--standard", help="Trials as long as --standard's.")] = False,
+) -> None:
+    """Measure this machine's noise floors, which later runs and gates then use."""
+    from rich.progress import Progress
+
+    from bench.calibration import LEAST_TRIALS, floor_of, run_trials, store
+    from bench.environment import fingerprint
+    from bench.plan import choose_device
+    from reports.calibration import render
+
+    if trials < LEAST_TRIALS:
+        raise InputError(f"--trials {trials}: a 95th percentile needs {LEAST_TRIALS} or more")
+    chosen = choose_device(device)
+    budget: Budget = "standard" if standard else "quick"
+    environment, errors = fingerprint(), Console(stderr=True)
+    with Progress(console=errors, transient=True) as progress:
+        bar = progress.add_task("A/A trials", total=trials)
+        found = run_trials(chosen, budget, trials, lambda done: progress.update(bar, completed=done))
+    floor = floor_of(found, budget)
+    file = store(floor, environment, chosen)
+    render(floor, chosen, str(file), Console())
+
+
+@app.command()
+def env(
+    json: Annotated[bool, typer.Option("--json", help="The environment document on stdout.")] = False,
+) -> None:
+    """Show what this machine is, how it is set up, and what disturbs it now."""
+    from bench.calibration import noise_floor
+    from bench.environment import fingerprint
+    from bench.meters.machine import MachineWatch
+
+    environment = fingerprint()
+    device = "cuda" if environment.devices else "cpu"
+    environment.noise_floor = noise_floor(environment, device)
+    environment.warnings = MachineWatch(environment, device).cautions()
+    if json:
+        sys.stdout.write(environment.model_dump_json(indent=2) + "\n")
+        return
+    from reports.environment import render
+
+    render(environment, Console())
 
 
 @app.command(name="list")

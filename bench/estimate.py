@@ -44,13 +44,15 @@ def estimate(plan: Plan) -> Estimate:
     """The plan's wall time and disk space."""
     size = model_size(plan.task.model)
     rows_per_s = flops_per_s(plan.config.device) / (2 * size.encoder * tokens_per_row(plan))
-    time_s = START_S + training_s(plan.config.dense_epochs, plan.task, 1.0, rows_per_s)
+    time_s = training_s(plan.config.dense_epochs, plan.task, 1.0, rows_per_s)
     for variant in plan.variants:
         share = HALVED_BY_STUDENT if variant.needs_teacher else 1.0
         if variant.trains:
             time_s += training_s(plan.config.epochs, plan.task, share, rows_per_s)
         time_s += PER_VARIANT_S + measuring_s(plan, rows_per_s)
-    return Estimate(time_s, sum(stored_bytes(variant, size) for variant in plan.variants))
+    seeds = len(plan.config.seeds)
+    disk_bytes = sum(stored_bytes(variant, size) for variant in plan.variants)
+    return Estimate(START_S + seeds * time_s, seeds * disk_bytes)
 
 
 def training_s(epochs: float, task: Task, share: float, rows_per_s: float) -> float:
@@ -60,13 +62,17 @@ def training_s(epochs: float, task: Task, share: float, rows_per_s: float) -> fl
 
 def measuring_s(plan: Plan, rows_per_s: float) -> float:
     """Seconds of measuring one variant: rounds of three contenders, requests, predictions, energy."""
-    protocol = PROTOCOLS[plan.config.budget]
-    seconds = protocol.energy_window_s + (len(plan.task.test) + len(plan.task.validation)) / rows_per_s
-    for batch in (1, plan.config.batch_size):
+    config, protocol = plan.config, PROTOCOLS[plan.config.budget]
+    seconds = protocol.energy_window_s + protocol.idle_window_s
+    seconds += (len(plan.task.test) + len(plan.task.validation)) / rows_per_s
+    task_batches = 2 + len(config.paddings) + len(config.thread_counts)
+    scenarios = [1, *[config.batch_size] * task_batches, *(rows for rows, _ in config.shapes)]
+    for batch in scenarios:
         batch_s = batch / rows_per_s
         rounds_s = max(3 * protocol.min_rounds * batch_s, protocol.max_time_s / 2)
-        requests_s = min(protocol.requests * batch_s, protocol.requests_cap_s)
-        seconds += rounds_s + requests_s + 3 * max(protocol.warm_up_min_s, batch_s)
+        seconds += rounds_s + 3 * max(protocol.warm_up_min_s, batch_s)
+    for batch in (1, config.batch_size):
+        seconds += min(protocol.requests * batch / rows_per_s, protocol.requests_cap_s)
     return seconds
 
 

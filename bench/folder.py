@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from bench.cache import link_files
 from bench.errors import InputError
@@ -21,7 +21,7 @@ from bench.nouns.run import Run
 from bench.options import Options
 
 DEFAULT_ROOT = Path(".bench/runs")
-Read = TypeVar("Read", Run, Options)
+Read = TypeVar("Read", bound=BaseModel)
 RUN, OPTIONS, REPORT = "run.json", "options.json", "report.md"
 LONGEST_NAME = 120
 
@@ -123,20 +123,21 @@ def read_document(kind: type[Read], file: Path) -> Read:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        refuse_newer(file)
+        refuse_other_schema(file)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the document"
         raise InputError(f"{file}: not a valid {kind.__name__} document; {place}: {first['msg']}") from None
 
 
-def refuse_newer(file: Path) -> None:
-    """Raise `InputError` for a document whose schema version is above the one this bench reads."""
+def refuse_other_schema(file: Path) -> None:
+    """Raise `InputError` for a document whose schema version is not the one this bench reads."""
     known = Run.model_fields["schema_version"].default
     with contextlib.suppress(ValueError, AttributeError):
         found = json.loads(file.read_bytes()).get("schema_version")
-        if isinstance(found, int) and found > known:
+        if isinstance(found, int) and found != known:
+            age = "a newer" if found > known else "an older"
             raise InputError(
-                f"{file}: written by a newer bench (schema version {found}, this one reads {known}); "
+                f"{file}: written by {age} bench (schema version {found}, this one reads {known}); "
                 "read it with that one"
             )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from bench.nouns.run import Budget, Keep
+from bench.errors import InputError, did_you_mean
+from bench.nouns.run import Budget, Keep, Padding, Shape
 
 
 class Options(BaseModel):
@@ -32,6 +34,11 @@ class Options(BaseModel):
     batch_size: int = 32
     max_length: int | None = None
     seed: int = 0
+    seeds: int | None = None
+    deduplicate: bool = False
+    paddings: tuple[Padding, ...] | None = None
+    shapes: tuple[Shape, ...] = ()
+    thread_counts: tuple[int, ...] | None = None
     country: str = "IND"
     limit: int | None = None
     limit_test: int | None = None
@@ -52,3 +59,37 @@ class Options(BaseModel):
         if self.model and Path(self.model).exists():
             changes["model"] = str(Path(self.model).absolute())
         return self.model_copy(update=changes)
+
+
+def read_paddings(text: str | None) -> tuple[Padding, ...] | None:
+    """`fixed,sorted` as the ways to pad. Raises `InputError` for another word."""
+    if text is None:
+        return None
+    known: list[Any] = list(get_args(Padding))
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise InputError(f"--padding {word}: {did_you_mean(word, known)}")
+    return tuple(padding for padding in known if padding in words)
+
+
+def read_shapes(text: str | None) -> tuple[Shape, ...]:
+    """`1x32,8x128` as (rows, tokens). Raises `InputError` for anything else."""
+    shapes = []
+    for word in text.split(",") if text is not None else ():
+        match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", word.strip())
+        if match is None:
+            raise InputError(f"--shapes {word}: write ROWSxTOKENS, such as 8x128")
+        shapes.append((int(match[1]), int(match[2])))
+    return tuple(dict.fromkeys(shapes))
+
+
+def read_thread_counts(text: str | None) -> tuple[int, ...] | None:
+    """`1,2` as numbers of threads. Raises `InputError` for anything else."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if not re.fullmatch(r"[1-9][0-9]{0,3}", word):
+            raise InputError(f"--threads {word}: write numbers of threads, such as 1,2")
+    return tuple(dict.fromkeys(map(int, words)))

@@ -6,13 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
+from bench.environment import cores
 from bench.errors import InputError, did_you_mean
 from bench.meters.carbon import carbon_of
 from bench.meters.nvml import devices
-from bench.nouns.run import Budget, Config
+from bench.nouns.run import Budget, Config, Padding, Shape
 from bench.nouns.task import Example, Task
 from bench.options import Options
+from bench.protocol import PROTOCOL_VERSION
 from bench.tasks.demo import demo_task
 from bench.tasks.files import FileOptions, load_files
 from bench.tasks.split import limit
@@ -29,6 +32,7 @@ SCRATCH_ROWS_SEEN = 16_000
 MAX_LENGTH, DEMO_MAX_LENGTH = 128, 64
 POSITIONS_FOR_PADDING = 2
 DEMO_EPOCHS = 0.5
+THOROUGH_SEEDS = 3
 EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
 
 
@@ -72,12 +76,13 @@ def check_numbers(options: Options) -> None:
         "--max-length": options.max_length,
         "--limit": options.limit,
         "--limit-test": options.limit_test,
+        "--seeds": options.seeds,
     }
     for name, value in positive.items():
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} {value}: must be above 0")
-    if not 0 <= options.seed < 2**32:
-        raise InputError(f"--seed {options.seed}: must lie in 0..4294967295")
+    if not 0 <= options.seed <= options.seed + (options.seeds or 1) - 1 < 2**32:
+        raise InputError(f"--seed {options.seed}: seeds must lie in 0..4294967295")
     if options.dense_epochs and options.no_finetune:
         raise InputError("--dense-epochs: dense is not trained with --no-finetune; drop one of them")
     if options.max_length is not None and options.max_length < 4:
@@ -135,6 +140,7 @@ def load_task(options: Options, own_files: bool) -> Task:
             label_column=options.label_column,
             limit=options.limit,
             limit_test=options.limit_test,
+            deduplicate=options.deduplicate,
             seed=options.seed,
             model=options.model,
             fine_tune=not options.no_finetune,
@@ -146,6 +152,7 @@ def refuse_own_data_options(options: Options) -> None:
     """Raise `InputError` for an option about the user's own data where a built-in task brings its own."""
     given = {
         "--no-finetune": options.no_finetune,
+        "--deduplicate": options.deduplicate,
         "--validation": options.validation,
         "--test-split": options.test_split,
         "--text-column": options.text_columns,
@@ -175,18 +182,25 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
     rate = options.learning_rate or (SCRATCH_LEARNING_RATE if from_scratch else LEARNING_RATE)
     dense_rate = options.learning_rate or (SCRATCH_DENSE_LEARNING_RATE if from_scratch else LEARNING_RATE)
     carbon = carbon_of(options.country)
+    length = options.max_length or default_length(task)
+    thorough = budget == "thorough"
     return Config(
         command=options.command,
+        protocol_version=PROTOCOL_VERSION,
         variants=[variant.name for variant in variants],
         device=device,
         budget=budget,
-        seeds=[options.seed],
+        seeds=choose_seeds(options, thorough),
+        paddings=choose_paddings(options, thorough),
+        shapes=choose_shapes(options, length),
+        thread_counts=choose_thread_counts(options, device, thorough),
+        deduplicate=options.deduplicate,
         epochs=epochs,
         dense_epochs=dense_epochs if task.fine_tune else 0.0,
         learning_rate=rate,
         dense_learning_rate=dense_rate,
         batch_size=options.batch_size,
-        max_length=options.max_length or default_length(task),
+        max_length=length,
         country=options.country.upper(),
         carbon_intensity=carbon.intensity,
         carbon_source=carbon.source,
@@ -194,6 +208,42 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
         accuracy_margin=ACCURACY_MARGIN,
         keep=options.keep,
     )
+
+
+def choose_seeds(options: Options, thorough: bool) -> list[int]:
+    """`--seed` and those after it: one, or three with `--thorough`, unless `--seeds` says otherwise."""
+    count = options.seeds or (THOROUGH_SEEDS if thorough else 1)
+    return [options.seed + i for i in range(count)]
+
+
+def choose_paddings(options: Options, thorough: bool) -> list[Padding]:
+    """The ways to pad besides arrival order: all of them with `--thorough`, else those asked for."""
+    if options.paddings is not None:
+        return list(options.paddings)
+    return list(get_args(Padding)) if thorough else []
+
+
+def choose_shapes(options: Options, longest: int) -> list[Shape]:
+    """The shapes asked for. Raises `InputError` for more tokens than rows are cut to."""
+    for rows, tokens in options.shapes:
+        if tokens > longest:
+            raise InputError(f"--shapes {rows}x{tokens}: rows are cut to {longest} tokens; see --max-length")
+    return list(options.shapes)
+
+
+def choose_thread_counts(options: Options, device: str, thorough: bool) -> list[int]:
+    """The numbers of threads to measure with besides the run's own; on a GPU they say nothing.
+
+    With `--thorough` the powers of two below the cores. Raises `InputError` for more than there are.
+    """
+    if options.thread_counts is None:
+        return [2**i for i in range(10) if 2**i < cores()] if thorough and device == "cpu" else []
+    if device != "cpu":
+        raise InputError("--threads: the work is done on the GPU; drop it, or use --device cpu")
+    for count in options.thread_counts:
+        if count > cores():
+            raise InputError(f"--threads {count}: this process may use {cores()} cores")
+    return list(options.thread_counts)
 
 
 def default_length(task: Task) -> int:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from bench.cache import Cache, Step, model_fingerprint, remove, step_id, weights_fingerprint
+from bench.calibration import noise_floor
 from bench.display import Display
-from bench.environment import MachineWatch, fingerprint, precision_warnings
+from bench.environment import fingerprint, is_shared, precision_cautions
 from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import Carbon, carbon_findings
 from bench.meters.findings import Findings
+from bench.meters.machine import MachineWatch, spinning_cautions
+from bench.nouns.environment import Caution, Environment
+from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, ResultStatus, Run
+from bench.nouns.verdict import SpeedVerdict
 from bench.plan import Plan
-from bench.recommend import judge_accuracy, recommend, training_warnings
+from bench.recommend import judge_accuracy, recommend, training_cautions
+from bench.statistics import SPEED_MARGIN, speed_verdict
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import fingerprint as task_fingerprint
 from bench.tasks.stored import summary, write_task
@@ -24,7 +31,8 @@ from bench.workers import StepFailed, Workers
 from compressors.artifact import ARTIFACT
 from compressors.variant import Variant
 
-COST = ("compress_wall_time", "compress_energy")
+COST = ("compress_wall_time", "compress_energy", "compress_energy_gross")
+SPEEDUPS = ("speedup", "speedup_same_precision")
 
 
 def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | None = None) -> Run:
@@ -33,42 +41,63 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     `earlier` is the same run, broken off: its `ok` results stay. Raises `BenchError` where dense itself
     cannot be made. A `KeyboardInterrupt` passes through, the document left complete up to there.
     """
+    environment = fingerprint()
+    environment.noise_floor = noise_floor(environment, plan.config.device)
     run = Run(
         id=folder.path.name,
         started_at=earlier.started_at if earlier else datetime.now(UTC),
         status="running",
-        environment=fingerprint(),
+        environment=environment,
         task=summary(plan.task),
         config=plan.config,
     )
-    done = {result.variant: result for result in earlier.results if result.status == "ok"} if earlier else {}
-    watch = MachineWatch()
+    done = {(row.variant, row.seed): row for row in earlier.results if row.status == "ok"} if earlier else {}
+    rows = [(variant, seed) for variant in plan.variants for seed in plan.config.seeds]
+    watch, started = MachineWatch(environment, plan.config.device), time.perf_counter()
     folder.write(run)
-    try:
-        with Workers() as workers:
-            bench = Workbench(plan, folder, workers, display, run.environment.measuring_key)
-            for number, variant in enumerate(plan.variants, start=1):
-                display.begin(variant.name, number, len(plan.variants))
-                result = done.get(variant.name) or bench.result(variant)
+    with Workers() as workers:
+        run.import_time = plain_time(workers.import_time_s)
+        bench = Workbench(plan, folder, workers, display, environment)
+        try:
+            for number, (variant, seed) in enumerate(rows, start=1):
+                display.begin(variant.name, number, len(rows))
+                result = done.get((variant.name, seed)) or bench.result(variant, seed)
                 run.results.append(result)
                 folder.write(run)
                 display.end(result)
-        run.status = "complete"
-    except BaseException:
-        run.status = "interrupted"
-        raise
-    finally:
-        dtypes = {variant.autocast for variant in plan.variants}
-        precision = precision_warnings(run.environment, plan.config.device, dtypes)
-        run.environment.warnings = [*precision, *training_warnings(run), *watch.warnings()]
-        if run.status == "complete":
-            recommend(run)
-        folder.write(run)
+            run.status = "complete"
+        except BaseException:
+            run.status = "interrupted"
+            raise
+        finally:
+            run.wall_time = plain_time(time.perf_counter() - started)
+            if run.status == "complete":
+                recommend(run)
+            environment.warnings = cautions(run, plan, [*bench.cautions, *watch.cautions()])
+            folder.write(run)
     for result in run.results:
         if plan.config.keep == "none" or (plan.config.keep == "best" and not result.recommended):
             bench.drop_artifact(result)
     folder.write(run)
     return run
+
+
+def cautions(run: Run, plan: Plan, noticed: list[Caution]) -> list[Caution]:
+    """Everything that makes the figures less sure, the first of each code with the same text."""
+    environment = run.environment
+    dtypes = {variant.autocast for variant in plan.variants}
+    found = [
+        *precision_cautions(environment, plan.config.device, dtypes),
+        *training_cautions(run),
+        *spinning_cautions(environment.openmp_spin, is_shared()),
+        *noticed,
+    ]
+    return list({(caution.code, caution.text): caution for caution in found}.values())
+
+
+def plain_time(seconds: float) -> Measurement:
+    """A wall time of the run as a whole."""
+    return Measurement(value=seconds, unit="s", better="lower", source="perf_counter")
 
 
 @dataclass
@@ -79,7 +108,8 @@ class Workbench:
     folder: RunFolder
     workers: Workers
     display: Display
-    measuring_key: str
+    environment: Environment
+    cautions: list[Caution] = field(default_factory=list)
     cache: Cache = field(init=False)
     _made_by: dict[str, Step] = field(default_factory=dict)
     _steps: dict[str, Step] = field(default_factory=dict)
@@ -94,9 +124,8 @@ class Workbench:
             write_task(self.plan.task, fresh)
             self.cache.take(fresh, self._task)
 
-    def result(self, variant: Variant) -> Result:
+    def result(self, variant: Variant, seed: int) -> Result:
         """The variant's row, whatever came of it. Raises `BenchError` if the variant is dense itself."""
-        seed = self.plan.config.seeds[0]
         try:
             return self._measured(variant, seed)
         except BenchError as error:
@@ -107,10 +136,15 @@ class Workbench:
 
     def drop_artifact(self, result: Result) -> None:
         """Remove the result's artifact from the run folder, and its making from the cache."""
-        shutil.rmtree(self.folder.artifact(result.variant), ignore_errors=True)
+        name = self.name(result.variant, result.seed)
+        shutil.rmtree(self.folder.artifact(name), ignore_errors=True)
         result.artifact = None
-        if result.variant in self._made_by:
-            remove(self._made_by[result.variant].folder)
+        if name in self._made_by:
+            remove(self._made_by[name].folder)
+
+    def name(self, variant: str, seed: int) -> str:
+        """What a row's files are called: by the variant, and the seed where there are several."""
+        return variant if len(self.plan.config.seeds) == 1 else f"{variant}.seed{seed}"
 
     def _measured(self, variant: Variant, seed: int) -> Result:
         """Make the variant, measure it, and put everything that was found into its row."""
@@ -119,26 +153,44 @@ class Workbench:
         made = dense
         if variant.name != DENSE:
             made = self._step("compress", variant.name, seed, dense=dense, teacher=teacher)
-        self._made_by[variant.name] = made
+        name = self.name(variant.name, seed)
+        self._made_by[name] = made
         timing = self._step("timing", variant.name, seed, dense=dense, artifact=made)
         footprint = self._step("footprint", variant.name, seed, artifact=made)
         findings = collect(variant, made, teacher, timing, footprint)
         config = self.plan.config
         carbon = Carbon(config.carbon_intensity, config.pue, config.carbon_source)
         findings.add(carbon_findings(findings.metrics, findings.unavailable, carbon))
+        self._notice(findings)
         result = Result(
             variant=variant.name,
             seed=seed,
             status="ok",
-            artifact=self.folder.add_artifact(variant.name, made.folder / ARTIFACT),
+            artifact=self.folder.add_artifact(name, made.folder / ARTIFACT),
             cached=[step.kind for step in (teacher, made, timing, footprint) if step and step.cached],
-            **dict(findings),
+            **{key: value for key, value in findings if key in Result.model_fields},
         )
-        predictions = self.folder.add_predictions(variant.name, timing.folder / PREDICTIONS)
+        predictions = self.folder.add_predictions(name, timing.folder / PREDICTIONS)
         if variant.name != DENSE:
-            dense_predictions = self.folder.predictions(DENSE)
+            dense_predictions = self.folder.predictions(self.name(DENSE, seed))
             result.accuracy_kept = judge_accuracy(dense_predictions, predictions, config.accuracy_margin)
+            result.verdicts = self._judge_speed(result.metrics)
+            for scenario in result.scenarios.values():
+                scenario.verdicts = self._judge_speed(scenario.metrics)
         return result
+
+    def _judge_speed(self, metrics: dict[str, Measurement]) -> dict[str, SpeedVerdict]:
+        """Verdicts of the speed-ups, beyond the usual margin or this machine's floor if that is wider."""
+        floor = self.environment.noise_floor
+        paired = floor.paired if floor and floor.trials else 0.0
+        margin = max(SPEED_MARGIN, paired)
+        return {name: speed_verdict(metrics[name], margin) for name in SPEEDUPS if name in metrics}
+
+    def _notice(self, findings: Findings) -> None:
+        """Keep what disturbed the steps, for the run as a whole."""
+        self.cautions += findings.cautions
+        if findings.openmp_spin is not None:
+            self.environment.openmp_spin = max(findings.openmp_spin, self.environment.openmp_spin or 0.0)
 
     def _step(self, kind: StepKind, variant: str, seed: int, **parents: Step | None) -> Step:
         """The step done earlier in this run, from the cache, or done now; `parents` are what it reads."""
@@ -155,6 +207,9 @@ class Workbench:
             batch_size=config.batch_size,
             max_length=config.max_length,
             budget=config.budget,
+            paddings=config.paddings,
+            shapes=config.shapes,
+            thread_counts=config.thread_counts,
             plugins=list(self.plan.plugins),
             **{name: step.folder for name, step in read.items()},
         )
@@ -162,7 +217,7 @@ class Workbench:
         ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
         if measuring:
             ids |= {name: weights_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
-            ids["machine"] = self.measuring_key
+            ids["machine"] = self.environment.measuring_key
         name = step_id(request, ids)
         if name not in self._steps:
             found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)

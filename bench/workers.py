@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -26,10 +27,18 @@ class StepFailed(BenchError):
 class Workers:
     """Runs steps one at a time, each in a process of its own."""
 
+    import_time_s: float
+
     def __enter__(self) -> Workers:
+        """Start the server; `import_time_s` is how long it took until it could fork."""
         os.environ.update(worker_environment())
+        started = time.perf_counter()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["bench.preload"])
+        first = self._context.Process(target=os.getpid)
+        first.start()
+        first.join()
+        self.import_time_s = time.perf_counter() - started
         return self
 
     def __exit__(

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.folder import read_run
 from compressors.bmp import BlockMovementPruning
 from tests.compressors.tiny import context_of, padded_batch, tiny, toy_tokenizer
 
@@ -72,3 +74,21 @@ def test_a_pruning_step_costs_at_most_a_quarter_more(benchmark: BenchmarkFixture
         return step
 
     assert interleaved(benchmark, step_of(False), step_of(True)) < 1.25
+
+
+def test_the_harness_itself_takes_little_of_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """The share of the wall time that is neither imports, training, warm-up nor timed work."""
+
+    def demo() -> None:
+        command = [sys.executable, "-m", "bench", "run", "--variants", "bmp50+kd,mp", "--out", "run"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    benchmark.pedantic(demo, rounds=1)
+    run = read_run(tmp_path / "run")
+    assert run.wall_time
+    assert run.import_time
+    apart = run.wall_time.value - run.import_time.value
+    used = sum(sum(result.spent.values()) for result in run.results)
+    share = 1 - used / apart
+    benchmark.extra_info |= {"seconds": apart, "harness_share": share}
+    assert share < 0.10

@@ -22,14 +22,21 @@ def plan(variants: str = "mp", rows: int = 600, budget: str = "quick") -> Plan:
     return make_plan(Options.model_validate(asked))
 
 
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's speed as a constant: else it is measured anew for each estimate."""
+    monkeypatch.setattr("bench.estimate.flops_per_s", lambda device: 1e10)
+
+
+@pytest.mark.usefixtures("steady")
 def test_more_work_takes_longer_and_more_room() -> None:
     few, more = estimate(plan("mp")), estimate(plan("mp,kd,bmp25"))
     assert 0 < few.time_s < more.time_s
     assert 0 < few.disk_bytes < more.disk_bytes
 
 
+@pytest.mark.usefixtures("steady")
 def test_more_rows_and_a_larger_budget_take_longer() -> None:
-    # Only sizes may differ: the machine's speed is measured anew for each, on a noisy machine.
     base = estimate(plan("kd", rows=60)).time_s
     assert estimate(plan("kd", rows=6000)).time_s > base
     assert estimate(plan("kd", rows=60, budget="standard")).time_s > 2 * base

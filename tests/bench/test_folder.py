@@ -103,11 +103,15 @@ def test_an_unknown_key_is_named(folder: RunFolder) -> None:
     assert "colour" in unreadable(folder.path)
 
 
-def test_a_newer_document_says_so_whatever_else_is_new_in_it(folder: RunFolder) -> None:
-    (folder.path / "run.json").write_text(changed(run_of(), schema_version=2, colour="red", status="new"))
+@pytest.mark.parametrize(("version", "age"), [(3, "newer"), (1, "older")])
+def test_a_document_of_another_schema_says_so_whatever_else_is_other_in_it(
+    folder: RunFolder, version: int, age: str
+) -> None:
+    text = changed(run_of(), schema_version=version, colour="red", status="new")
+    (folder.path / "run.json").write_text(text)
     message = unreadable(folder.path)
-    assert "newer bench" in message
-    assert "schema version 2" in message
+    assert f"{age} bench" in message
+    assert f"schema version {version}" in message
 
 
 WRITE_FOREVER = """

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from bench.environment import cores
 from bench.errors import InputError
 from bench.meters.nvml import devices
-from bench.options import Options
+from bench.options import Options, read_paddings, read_shapes, read_thread_counts
 from bench.plan import Plan, make_plan, scratch_epochs
 
 ROWS = "".join(f"headline number {i} about {'ABC'[i % 3]},{'ABC'[i % 3]}\n" for i in range(90))
@@ -124,6 +125,19 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "rate that is no number": ({"learning_rate": float("nan")}, "--lr nan"),
     "batch of 0": ({"batch_size": 0}, "--batch-size 0"),
     "length of 2": ({"max_length": 2}, "--max-length 2"),
+    "no seeds": ({"seeds": 0}, "--seeds 0"),
+    "seed below 0": ({"seed": -1}, "--seed -1"),
+    "seeds beyond the last": ({"seed": 2**32 - 2, "seeds": 3}, "--seed 4294967294"),
+    "a shape longer than rows are cut to": (
+        OWN | {"shapes": ((8, 512),)},
+        "--shapes 8x512: rows are cut to 128",
+    ),
+    "more threads than cores": ({"thread_counts": (1, 4096), "device": "cpu"}, "--threads 4096"),
+    "deduplicating the demo": ({"deduplicate": True}, "--deduplicate is about your own data"),
+    "a class lost by deduplicating": (
+        OWN | {"test_split": None, "test": Path("../rows.csv"), "deduplicate": True},
+        "--deduplicate leaves no row of 'A', 'B', 'C'",
+    ),
     "negative limit": ({"limit": -5}, "--limit -5"),
     "limit below the classes": ({"limit": 5}, "--limit 5"),
     "test limit below the classes": ({"limit_test": 5}, "--limit-test 5"),
@@ -228,12 +242,104 @@ def test_what_is_asked_for_is_what_is_done() -> None:
     assert [variant.name for variant in made.variants] == ["dense", "bmp50+mp"]
     assert (config.epochs, config.dense_epochs) == (0.5, 4.0)
     assert config.learning_rate == config.dense_learning_rate == 2e-4
-    assert (config.batch_size, config.max_length, config.seeds) == (8, 32, [3])
+    assert (config.batch_size, config.max_length, config.seeds) == (8, 32, [3, 4, 5])
     assert (config.country, config.keep, config.budget) == ("FRA", "best", "thorough")
     assert config.command == "bench run --this"
     assert "France" in config.carbon_source
     assert (len(made.task.train), len(made.task.test)) == (30, 9)
     assert made.remeasure
+
+
+@pytest.mark.parametrize(
+    ("asked", "seeds"),
+    [
+        ({}, [0]),
+        ({"seed": 7}, [7]),
+        ({"seed": 7, "seeds": 2}, [7, 8]),
+        ({"budget": "thorough"}, [0, 1, 2]),
+        ({"budget": "thorough", "seeds": 1}, [0]),
+        ({"seed": 2**32 - 1}, [2**32 - 1]),
+    ],
+)
+def test_seeds_follow_the_first(asked: dict[str, Any], seeds: list[int]) -> None:
+    assert plan(**OWN, variants="mp", **asked).config.seeds == seeds
+
+
+def test_other_scenarios_are_measured_on_request_alone() -> None:
+    config = plan(**OWN, variants="mp", device="cpu").config
+    assert (config.paddings, config.shapes, config.thread_counts) == ([], [], [])
+    asked: dict[str, Any] = {"paddings": ("sorted",), "shapes": ((1, 128), (8, 32)), "thread_counts": (1,)}
+    config = plan(**OWN, variants="mp", device="cpu", budget="thorough", **asked).config
+    assert (config.paddings, config.shapes, config.thread_counts) == (["sorted"], [(1, 128), (8, 32)], [1])
+
+
+def test_thorough_measures_every_padding_and_fewer_threads() -> None:
+    config = plan(**OWN, variants="mp", device="cpu", budget="thorough").config
+    assert config.paddings == ["fixed", "sorted"]
+    assert config.shapes == []
+    assert all(count < cores() and count.bit_count() == 1 for count in config.thread_counts)
+    assert 2 * max(config.thread_counts, default=0.5) >= cores()
+
+
+def test_a_shape_may_be_as_long_as_rows_are() -> None:
+    shapes = ((2, 256),)
+    assert plan(**OWN, variants="mp", shapes=shapes, max_length=256).config.shapes == [(2, 256)]
+    with pytest.raises(InputError, match="rows are cut to 64 tokens; see --max-length"):
+        plan(variants="mp", shapes=shapes)
+
+
+def test_paddings_are_read() -> None:
+    assert read_paddings(None) is None
+    assert read_paddings("fixed") == ("fixed",)
+    assert read_paddings(" sorted, fixed,sorted") == ("fixed", "sorted")
+
+
+@pytest.mark.parametrize(("text", "said"), [("fixd", "did you mean 'fixed'"), ("", "known: fixed, sorted")])
+def test_an_unknown_padding_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=f"--padding {text}: .*{said}"):
+        read_paddings(text)
+
+
+def test_shapes_are_read() -> None:
+    assert read_shapes(None) == ()
+    assert read_shapes("1x32, 8x128,1x32") == ((1, 32), (8, 128))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "8x", "x8", "0x8", "8x0", "-1x8", "8X8", "1x8x2", "1x8,,2x8", "٣x8"]
+)
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"--shapes .*: write ROWSxTOKENS"):
+        read_shapes(text)
+
+
+def test_thread_counts_are_read() -> None:
+    assert read_thread_counts(None) is None
+    assert read_thread_counts("4, 1,4") == (4, 1)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "two", "1,,2", "1 2", "٣"])
+def test_what_is_no_number_of_threads_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"--threads .*: write numbers of threads"):
+        read_thread_counts(text)
+
+
+def test_rows_are_deduplicated_where_asked() -> None:
+    made = plan(**OWN, variants="mp", deduplicate=True)
+    assert made.config.deduplicate
+    assert len(made.task.train + made.task.validation + made.task.test) == 90
+    assert not plan(**OWN, variants="mp").config.deduplicate
+
+
+def test_the_demo_is_audited_before_it_is_limited(demo: Plan) -> None:
+    splits = plan(variants="mp", limit=60, limit_test=24).task.audit.splits
+    assert splits == demo.task.audit.splits
+    assert {part: audit.rows for part, audit in splits.items()} == {
+        "train": 6000,
+        "validation": 2000,
+        "test": 4000,
+    }
+    assert {(audit.duplicates, audit.conflicting, audit.in_train) for audit in splits.values()} == {(0, 0, 0)}
 
 
 def test_the_demo_can_be_limited() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -26,6 +27,9 @@ def test_the_document_is_valid_and_complete(finished: Finished) -> None:
     assert {result.status for result in run.results} == {"ok"}
 
 
+MAY_BE_NONE = {"pruned_fraction", "encoder_reduction", "truncated_share", "calibration_error"}
+
+
 @pytest.mark.parametrize("variant", ["dense", "bmp50+kd", "mp"])
 def test_every_metric_is_there_or_has_a_reason(finished: Finished, variant: str) -> None:
     result = finished.document.result(variant)
@@ -34,7 +38,7 @@ def test_every_metric_is_there_or_has_a_reason(finished: Finished, variant: str)
     assert not result.metrics.keys() & result.unavailable.keys()
     for name, measurement in result.metrics.items():
         assert measurement.unit == METRICS[name].unit
-        assert measurement.value != 0 or name in {"pruned_fraction", "encoder_reduction"}, name
+        assert measurement.value != 0 or name in MAY_BE_NONE, name
 
 
 def test_pruning_and_distilling_did_what_they_say(finished: Finished) -> None:
@@ -74,8 +78,102 @@ def test_modelled_energy_is_marked(finished: Finished) -> None:
         "compress_co2",
         "inference_co2_per_sample",
     ):
+        if name in result.unavailable:
+            continue
         measurement = result.metrics[name]
         assert measurement.estimated == ("codecarbon" in measurement.source.split(" x ")[0])
+
+
+def test_every_scenario_keeps_its_raw_rounds_and_a_verdict(finished: Finished) -> None:
+    for result in finished.document.results:
+        assert {"batch 32", "batch 1", "end to end", "tokenising"} == result.scenarios.keys()
+        for name in ("batch 32", "batch 1", "end to end"):
+            scenario = result.scenarios[name]
+            assert scenario.raw is not None
+            others = {"dense again"} if result.variant == "dense" else {"dense"}
+            if result.variant == "mp":
+                others |= {"dense as bfloat16"}
+            assert scenario.raw.times.keys() == others | {result.variant} == scenario.warm_up.keys()
+            counts = {len(series.values) for series in scenario.raw.times.values()}
+            assert counts == {len(scenario.raw.order)} == {len(scenario.raw.rows)}
+            assert scenario.rounds == len(scenario.raw.order) - len(scenario.raw.discarded)
+            if result.variant != "dense":
+                assert scenario.verdicts.keys() == {"speedup", "speedup_same_precision"}
+    fastest = finished.document.result("bmp50+kd")
+    assert fastest is not None
+    assert fastest.verdicts["speedup"].word == "faster"
+    assert fastest.verdicts == fastest.scenarios["batch 32"].verdicts
+
+
+def test_dense_beside_a_copy_of_itself_is_measured_and_counts_as_one(finished: Finished) -> None:
+    dense = finished.document.result("dense")
+    assert dense is not None
+    beside_itself = dense.scenarios["batch 32"].metrics["speedup"]
+    assert "dense again" in beside_itself.source
+    assert len(beside_itself.samples) >= 10
+    assert "definition" in dense.metrics["speedup"].source
+
+
+def test_it_says_where_the_time_went(finished: Finished) -> None:
+    run = finished.document
+    assert run.wall_time
+    assert run.import_time
+    spent = sum(sum(result.spent.values()) for result in run.results)
+    assert 0 < run.import_time.value < run.wall_time.value
+    assert 0 < spent < run.wall_time.value - run.import_time.value
+    assert {"training", "warm-up", "timing", "accuracy", "energy"} <= run.results[0].spent.keys()
+
+
+def test_scenarios_are_measured_as_asked(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv", 400)
+    asked = ("--padding", "sorted,fixed", "--shapes", "2x8", "--threads", "1", "--variants", "dense")
+    done = bench("run", *ASKED, *asked, "--out", "scenarios", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [dense] = json.loads(done.stdout)["results"]
+    shares = {name: scenario["metrics"].get("padding_share") for name, scenario in dense["scenarios"].items()}
+    assert set(shares) == {
+        *("batch 32", "batch 1", "end to end", "tokenising"),
+        *("batch 32, fixed padding", "batch 32, sorted", "2x8", "batch 32, 1 thread"),
+    }
+    assert shares["2x8"]["value"] == 0
+    assert shares["batch 32, sorted"]["value"] < shares["batch 32"]["value"]
+    assert shares["batch 32, fixed padding"]["value"] > shares["batch 32"]["value"]
+    assert dense["scenarios"]["batch 32, 1 thread"]["threads"] == 1
+
+
+def test_each_seed_is_a_row_with_files_of_its_own(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv", 400)
+    done = bench("run", *ASKED, "--variants", "mp", "--seeds", "2", "--out", "seeds", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    assert [(row["variant"], row["seed"]) for row in results] == [
+        ("dense", 0),
+        ("dense", 1),
+        ("mp", 0),
+        ("mp", 1),
+    ]
+    folders = [tmp_path / "seeds" / row["artifact"] for row in results]
+    weights = {(folder / "model.safetensors").read_bytes() for folder in folders}
+    assert len(weights) == 4
+    assert len(list((tmp_path / "seeds/predictions").iterdir())) == 4
+
+
+def test_rows_seen_in_training_are_told_apart_unless_cleaned(tmp_path: Path) -> None:
+    lines = write_rows(tmp_path / "rows.csv", 400).read_text().splitlines()
+    (tmp_path / "train.csv").write_text("\n".join(lines[:300]))
+    (tmp_path / "test.csv").write_text("\n".join([lines[0], *lines[250:400]]))
+    data = ("--train", "train.csv", "--test", "test.csv")
+    asked = (*data, "--quick", "--dense-epochs", "1", "--variants", "dense", "--json")
+    dirty, clean = (
+        json.loads(bench("run", *asked, *more, cwd=tmp_path).stdout)
+        for more in (("--out", "dirty"), ("--deduplicate", "--out", "clean"))
+    )
+    assert dirty["task"]["audit"]["splits"]["test"]["in_train"] == 50
+    assert clean["task"]["audit"]["removed"] == {"train: text in test": 50}
+    assert clean["task"]["rows"]["test"] == dirty["task"]["rows"]["test"] == 150
+    assert "accuracy_unseen" in dirty["results"][0]["metrics"]
+    assert "accuracy_unseen" in clean["results"][0]["unavailable"]
+    assert any("50 of 150 rows" in note for note in dirty["task"]["notes"])
 
 
 RELOAD = """

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from bench.folder import read_run
-from bench.meters.energy import NvmlEnergy, open_energy_meter
+from bench.meters.energy import EnergyMeter, EnergyWindow, NvmlCounter, NvmlPower, open_energy_meter
+from bench.meters.feeds import headline, usual
 from bench.meters.memory import MemoryWindow
-from bench.meters.nvml import devices
-from bench.meters.speed import measure_speed, time_block
+from bench.meters.nvml import devices, gpu_state, is_mig, utilisation, visible_device
+from bench.meters.rounds import time_block
+from bench.meters.speed import measure_speed
 from bench.meters.subject import Subject, load_subject
 from bench.nouns.measurement import METRICS
 from bench.protocol import PROTOCOLS
-from bench.steps.timing import same_precision
+from bench.steps.timing import anchors_of
 from tests.bench.meters.conftest import ROWS, save_tiny
 from tests.commands import bench, write_rows
 
@@ -56,19 +58,45 @@ def test_nvml_sees_the_device_that_torch_uses() -> None:
     assert all(device.uuid and device.driver and device.memory for device in devices())
 
 
-def test_work_takes_more_energy_than_rest() -> None:
-    meter = open_energy_meter("cuda")
-    if not isinstance(meter, NvmlEnergy):
+def test_the_device_at_work_has_a_state() -> None:
+    multiply(1.0)
+    state = gpu_state(visible_device())
+    [device] = devices()
+    assert 0 < (state["sm_clock"] or 1.0) <= (device.sm_clock_max or 1e10)
+    assert 10 < (state["temperature"] or 20.0) < 110
+    assert 0 < (state["power"] or 1.0) < 1.5 * (device.power_limit or 2000)
+    assert 0 <= (utilisation(visible_device()) or 0.0) <= 1
+
+
+whole_gpu_told = pytest.mark.skipif(
+    not devices() or is_mig(visible_device()), reason="NVML tells the energy of whole GPUs alone"
+)
+
+
+@whole_gpu_told
+def test_work_takes_energy_beyond_that_of_idling() -> None:
+    window = EnergyWindow("cuda")
+    multiply(window.shortest_s + 0.5)
+    found = window.close("inference_energy_per_sample", units=10).add(window.idle_power())
+    assert found.unavailable == {}
+    net, gross = (found.metrics[f"inference_energy_per_sample{kind}"] for kind in ("", "_gross"))
+    assert 0 < net.value < gross.value < 2000
+    assert 5 < found.metrics["idle_power"].value < 1000
+    assert not net.estimated
+    assert "NVML" in net.source
+
+
+@whole_gpu_told
+def test_power_readings_agree_with_the_counter() -> None:
+    if not isinstance(open_energy_meter("cuda"), NvmlCounter):
         pytest.skip("this device has no energy counter")
-    used = []
-    for work in (time.sleep, multiply):
+    gpu = visible_device()
+    meters: list[EnergyMeter] = [NvmlCounter(gpu), NvmlPower(gpu, "for comparison")]
+    for meter in meters:
         meter.begin()
-        work(2.0)
-        used.append(meter.end())
-    rest, busy = used
-    assert 0 < rest.joules < busy.joules < 2 * 2000
-    assert not busy.estimated
-    assert "NVML" in busy.source
+    multiply(10.0)
+    counted, read = [meter.end() for meter in meters]
+    assert read.joules == pytest.approx(counted.joules, rel=0.15)
 
 
 def test_the_allocators_peak_is_what_was_allocated() -> None:
@@ -79,6 +107,8 @@ def test_the_allocators_peak_is_what_was_allocated() -> None:
     found = window.close()
     assert found.metrics["peak_memory_allocator"].value == pytest.approx(held + 64 * MB, rel=0.05)
     assert "peak_memory_device" in found.metrics.keys() | found.unavailable.keys()
+    reserved = found.metrics["peak_memory_reserved"].value
+    assert reserved >= found.metrics["peak_memory_allocator"].value
     if "peak_memory_device" in found.metrics:
         assert found.metrics["peak_memory_device"].value >= 64 * MB
 
@@ -90,23 +120,22 @@ def test_opening_cuda_is_no_part_of_the_hosts_peak() -> None:
 
 
 def test_a_block_has_a_device_time_within_its_wall_time(tiny: Subject) -> None:
-    feed = tiny.batches(8)
-    time_block(tiny, feed)
-    wall_s, device_s = time_block(tiny, feed)
+    calls = headline(tiny, 8).calls(tiny)
+    time_block(calls, "cuda")
+    wall_s, device_s = time_block(calls, "cuda")
     assert device_s is not None
     assert 0 < device_s <= wall_s * 1.05
 
 
 def test_half_precision_is_timed_against_dense_in_half_precision(tiny: Subject) -> None:
-    variant = tiny.cast(torch.float16)
-    anchors = [tiny, *same_precision(tiny, variant)]
+    variant = replace(tiny.again(torch.float16), name="mp:dtype=float16")
+    anchors = anchors_of(tiny, variant)
     assert [anchor.name for anchor in anchors] == ["dense", "dense as float16"]
-    variant.name = "mp:dtype=float16"
-    found = measure_speed(anchors, variant, 8, QUICK, seed=0)
-    names = {name for name in METRICS if name.startswith(("throughput", "latency", "speedup"))}
-    assert found.metrics.keys() | found.unavailable.keys() == names
+    found = measure_speed(anchors, variant, usual(variant, 8), QUICK, seed=0)
     for scenario in found.scenarios.values():
         assert 0 <= scenario.metrics["launch_overhead"].value < 1
+        assert scenario.raw is not None
+        assert scenario.raw.machine["sm_clock"].unit == "Hz"
     assert found.metrics["speedup_same_precision"].value == pytest.approx(1, abs=0.3)
 
 
@@ -123,5 +152,6 @@ def test_a_run_on_the_device(tmp_path: Path) -> None:
     for result in run.results:
         assert set(METRICS) == result.metrics.keys() | result.unavailable.keys()
         assert result.metrics["peak_memory_allocator"].value > 0
-        assert result.metrics["inference_energy_per_sample"].value > 0
+        assert result.metrics["inference_energy_per_sample_gross"].value > 0
+        assert result.metrics["idle_power"].value > 0
         assert "launch_overhead" in result.scenarios["batch 32"].metrics

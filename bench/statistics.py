@@ -86,9 +86,30 @@ def quantile_interval(samples: Sequence[float], quantile: float) -> Interval:
     count = min(SECTIONS, len(values))
     centre = float(np.quantile(values, quantile))
     parts = np.array([np.quantile(part, quantile) for part in np.array_split(values, count)])
+    low, high = t_interval(centre, parts)
+    return max(float(values.min()), low), min(float(values.max()), high)
+
+
+def rate(counts: Sequence[float], times_s: Sequence[float]) -> tuple[float, Interval]:
+    """What was done a second over all blocks, and its 95 % interval by sections; see `quantile_interval`.
+
+    A quotient of sums, since blocks hold different amounts of work: the median block's rate would be that
+    of the commonest length of row alone.
+    """
+    assert len(times_s) > 1, "one block has no interval"
+    done, spent_s = np.asarray(counts, dtype=float), np.asarray(times_s, dtype=float)
+    value, count = float(done.sum() / spent_s.sum()), min(SECTIONS, len(times_s))
+    sections = zip(np.array_split(done, count), np.array_split(spent_s, count), strict=True)
+    parts = np.array([part.sum() / part_s.sum() for part, part_s in sections])
+    return value, t_interval(value, parts)
+
+
+def t_interval(centre: float, parts: NDArray[np.float64]) -> Interval:
+    """95 % interval around `centre` by how far the sections' values lie from it, with Student's t."""
+    count = len(parts)
     error = math.sqrt(float(((parts - centre) ** 2).sum()) / (count - 1) / count)
     spread = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-    return max(float(values.min()), centre - spread), min(float(values.max()), centre + spread)
+    return centre - spread, centre + spread
 
 
 def bounds(draws: NDArray[np.float64]) -> Interval:

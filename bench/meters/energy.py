@@ -265,10 +265,11 @@ class EnergyWindow:
     """A window in which the machine idles, then one of work, by the same meter in the same process.
 
     To be opened right before the work: opening takes seconds and ends with the work's window begun. Whatever
-    goes wrong leaves a reason in place of figures.
+    goes wrong leaves a reason in place of figures. `idle_time_s` is how long the machine idled for it.
     """
 
     shortest_s = 0.0
+    idle_time_s = 0.0
 
     def __init__(self, device: str, idle_s: float = IDLE_WINDOW_S) -> None:
         self._device = device
@@ -279,6 +280,7 @@ class EnergyWindow:
             self._begin()
             time.sleep(max(idle_s, self.shortest_s))
             self._idle = self._end()
+            self.idle_time_s = self._idle.seconds
             self._begin()
         except MeasuringError as error:
             self._error = error

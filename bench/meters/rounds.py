@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from bench.protocol import Protocol
 from bench.statistics import median_interval, ratio
 
 STEADY = 0.02
+LEAST_IN_WINDOW = 3
+LEAST_ROUNDS = 2
 TRIED_FOR_LENGTH = 5
 
 Call = Callable[[], object]
@@ -72,15 +75,19 @@ def time_block(calls: Sequence[Call], device: str) -> tuple[float, float | None]
 
 
 def warm_up(contender: Contender, slices: Sequence[Slice], device: str, protocol: Protocol) -> WarmUp:
-    """Do every shape once, then one block again and again until its times are steady.
+    """Do every shape once, then one block again and again until its times are steady; all within the cap.
 
     Steady: the lower quartiles of the last two windows differ by under 2 %. Quartiles rather than medians,
     since what disturbs a machine only ever adds time.
     """
     started = time.perf_counter()
     first_of_shape = {(each.rows, each.padded_tokens): i for i, each in reversed(list(enumerate(slices)))}
+    shapes_done = 0
     for i in sorted(first_of_shape.values()):
+        if time.perf_counter() - started >= protocol.warm_up_cap_s:
+            break
         contender.calls[i]()
+        shapes_done += 1
     length = block_length([contender], device, protocol)
     block = contender.calls[:length]
     ended_s: list[float] = []
@@ -88,7 +95,7 @@ def warm_up(contender: Contender, slices: Sequence[Slice], device: str, protocol
     while True:
         times_s.append(time_block(block, device)[0])
         ended_s.append(time.perf_counter() - started)
-        calls = len(first_of_shape) + len(block) * len(times_s)
+        calls = shapes_done + len(block) * len(times_s)
         enough = calls >= protocol.warm_up_calls and ended_s[-1] >= protocol.warm_up_min_s
         steady = is_steady(times_s, ended_s, protocol.warm_up_window_s)
         if (enough and steady) or ended_s[-1] >= protocol.warm_up_cap_s:
@@ -96,13 +103,11 @@ def warm_up(contender: Contender, slices: Sequence[Slice], device: str, protocol
 
 
 def is_steady(times_s: Sequence[float], ended_s: Sequence[float], window_s: float) -> bool:
-    """Whether the last window's times are those of the window before; each takes two blocks at least."""
-    age_s = ended_s[-1] - np.asarray(ended_s)
-    times = np.asarray(times_s)
-    later, earlier = times[age_s < window_s], times[(age_s >= window_s) & (age_s < 2 * window_s)]
-    if min(len(later), len(earlier)) < 2:
+    """Whether the last window's times are those of the window before; each holds three blocks at least."""
+    size = max(LEAST_IN_WINDOW, sum(ended_s[-1] - end < window_s for end in ended_s))
+    if len(times_s) < 2 * size:
         return False
-    before, now = np.quantile(earlier, 0.25), np.quantile(later, 0.25)
+    before, now = np.quantile(times_s[-2 * size : -size], 0.25), np.quantile(times_s[-size:], 0.25)
     return bool(abs(now - before) < STEADY * now)
 
 
@@ -121,16 +126,17 @@ def paired_rounds(
     """Rounds in which every contender does the same slices, in an order drawn anew each time.
 
     That order is what makes the ratio's interval hold on a machine whose stalls come in trains: which
-    contender a stall hits is a coin's toss. The last contender is the one measured against the others.
+    contender a stall hits is a coin's toss. Slices are dealt like cards, so that each is done as often as
+    any other. The last contender is the one measured against the others.
     """
     rng = random.Random(seed)  # noqa: S311
     length = block_length(contenders, device, protocol)
     rounds = Rounds(times={contender.name: Series(unit="s", values=[]) for contender in contenders})
     watch = RoundWatch(device)
+    pack = deal(len(slices), rng)
     started = time.perf_counter()
     while True:
-        first = rng.randrange(len(slices))
-        block = [(first + i) % len(slices) for i in range(length)]
+        block = list(itertools.islice(pack, length))
         order = rng.sample(range(len(contenders)), len(contenders))
         watch.begin()
         for place in order:
@@ -152,6 +158,12 @@ def paired_rounds(
             return rounds, ended
 
 
+def deal(count: int, rng: random.Random) -> Iterator[int]:
+    """The numbers below `count` in random order, and again in another, without end."""
+    while True:
+        yield from rng.sample(range(count), count)
+
+
 def ending(rounds: Rounds, device: str, protocol: Protocol, spent_s: float) -> Ending | None:
     """Whether to stop, and why: looked at every `look_every` rounds, by the interval's width alone."""
     count = len(rounds.order)
@@ -161,9 +173,11 @@ def ending(rounds: Rounds, device: str, protocol: Protocol, spent_s: float) -> E
     if not at_limit and not due:
         return None
     rounds.discarded = discarded(rounds.machine)
-    if count - len(rounds.discarded) < protocol.min_rounds:
-        limit = f"gave up after {count} rounds, {len(rounds.discarded)} of them discarded"
-        return Ending(False, limit) if at_limit else None
+    counted = count - len(rounds.discarded)
+    if counted < protocol.min_rounds and not at_limit:
+        return None
+    if counted < LEAST_ROUNDS:
+        return Ending(False, f"gave up after {count} rounds, {len(rounds.discarded)} of them discarded")
     target, widest = protocol.half_width(device), half_width(rounds)
     if widest <= target:
         return Ending(True, f"interval within ±{target:.1%} after {count} rounds")

@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import torch
 
 import compressors
 from bench.encoding import encode
 from bench.meters.feeds import Feed, headline
 from bench.meters.findings import Findings
-from bench.meters.machine import cautions
+from bench.meters.machine import MOST_DISCARDED, cautions
 from bench.meters.rounds import (
+    LEAST_ROUNDS,
     Call,
     Contender,
     Ending,
-    Slice,
     kept,
     paired_rounds,
     synchronise,
@@ -29,15 +30,15 @@ from bench.meters.rounds import (
     warm_up,
 )
 from bench.meters.subject import Subject
-from bench.nouns.measurement import Measurement, measured
+from bench.nouns.measurement import SPEEDUPS, Measurement, measured
 from bench.nouns.run import Rounds, Scenario, WarmUp
 from bench.protocol import Protocol
-from bench.statistics import median_interval, quantile_interval, ratio
+from bench.statistics import quantile_interval, rate, ratio
 
 REQUESTS_NEEDED = {"p50": 11, "p90": 64, "p95": 130, "p99": 662, "p99.9": 6_636}
-SPEEDUPS = ("speedup", "speedup_same_precision")
 HEADLINE = ("throughput", *SPEEDUPS)
 SOURCE = "perf_counter"
+SOURCE_OF_REQUESTS = f"{SOURCE}, per request; samples with the median"
 
 
 def measure_speed(
@@ -51,8 +52,12 @@ def measure_speed(
     for feed in feeds:
         with threads(feed.threads):
             findings.add(measure_feed([*anchors, variant], feed, protocol, seed))
+    first = findings.scenarios[feeds[0].name]
     for name in HEADLINE:
-        findings.metrics[name] = findings.scenarios[feeds[0].name].metrics[name]
+        if name in first.metrics:
+            findings.metrics[name] = first.metrics[name]
+        else:
+            findings.unavailable[name] = first.stopped
     return findings
 
 
@@ -85,27 +90,34 @@ def threads(count: int | None) -> Iterator[None]:
 def scenario(
     feed: Feed, rounds: Rounds, ending: Ending, warm_ups: dict[str, WarmUp], anchors: Sequence[str]
 ) -> Scenario:
-    """The scenario's metrics, from the rounds that count."""
+    """The scenario's metrics, from the rounds that count; none where hardly a round does."""
+    counted = len(rounds.order) - len(rounds.discarded)
+    return Scenario(
+        batch_size=len(feed.slices[0]),
+        padding=feed.padding,
+        threads=feed.threads,
+        rounds=counted,
+        converged=ending.converged,
+        throttled=len(rounds.discarded) > MOST_DISCARDED * len(rounds.order),
+        stopped=ending.reason,
+        metrics=scenario_metrics(rounds, anchors) if counted >= LEAST_ROUNDS else {},
+        warm_up=warm_ups,
+        raw=rounds,
+    )
+
+
+def scenario_metrics(rounds: Rounds, anchors: Sequence[str]) -> dict[str, Measurement]:
+    """Rates of the last contender, padding, and its speed-ups over the first and the last anchor."""
     *_, name = rounds.times
     own = times_of(rounds, name)
     rows, tokens = kept(rounds, rounds.rows), kept(rounds, rounds.tokens)
-    per_second = [count / wall_s for count, wall_s in zip(rows, own, strict=True)]
+    padded_tokens = kept(rounds, rounds.padded_tokens)
+    throughput, interval = rate(rows, own)
+    per_round = tuple(count / wall_s for count, wall_s in zip(rows, own, strict=True))
     metrics = {
-        "throughput": measured(
-            "throughput",
-            statistics.median(per_second),
-            SOURCE,
-            median_interval(per_second),
-            tuple(per_second),
-        ),
-        "tokens_per_second": plain(
-            statistics.median(count / wall_s for count, wall_s in zip(tokens, own, strict=True)),
-            "tokens/s",
-            "higher",
-        ),
-        "padding_share": plain(
-            1 - sum(tokens) / sum(kept(rounds, rounds.padded_tokens)), "1", "lower", "count"
-        ),
+        "throughput": measured("throughput", throughput, SOURCE, interval, per_round),
+        "tokens_per_second": plain(rate(tokens, own)[0], "tokens/s", "higher"),
+        "padding_share": plain(1 - sum(tokens) / sum(padded_tokens), "1", "lower", "count"),
     }
     for speedup, anchor in zip(SPEEDUPS, (anchors[0], anchors[-1]), strict=True):
         value, interval, samples = ratio(times_of(rounds, anchor), own)
@@ -113,18 +125,7 @@ def scenario(
     if name in rounds.device_times:
         gaps = [1 - d / w for d, w in zip(kept(rounds, rounds.device_times[name].values), own, strict=True)]
         metrics["launch_overhead"] = plain(max(0.0, statistics.median(gaps)), "1", "lower", "CUDA events")
-    return Scenario(
-        batch_size=feed.batch_size,
-        padding=feed.padding,
-        threads=feed.threads,
-        rounds=len(own),
-        converged=ending.converged,
-        throttled=10 * len(rounds.discarded) > len(rounds.order),
-        stopped=ending.reason,
-        metrics=metrics,
-        warm_up=warm_ups,
-        raw=rounds,
-    )
+    return metrics
 
 
 def plain(
@@ -164,12 +165,16 @@ def time_requests(calls: Sequence[Call], device: str, protocol: Protocol) -> lis
 
 
 def add_percentiles(findings: Findings, times_s: Sequence[float], prefix: str, protocol: Protocol) -> None:
-    """The percentiles that enough requests were timed for; the others are absent, with the reason."""
+    """The percentiles that enough requests were timed for; the others are absent, with the reason.
+
+    The requests' times are kept once, with the median.
+    """
     for word, needed in REQUESTS_NEEDED.items():
         name, quantile = f"{prefix}_{word}", float(word.removeprefix("p")) / 100
         if len(times_s) >= needed:
-            value, interval = quantile_of(times_s, quantile), quantile_interval(times_s, quantile)
-            findings.metrics[name] = measured(name, value, f"{SOURCE}, per request", interval, tuple(times_s))
+            value, interval = float(np.quantile(times_s, quantile)), quantile_interval(times_s, quantile)
+            samples = tuple(times_s) if word == "p50" else ()
+            findings.metrics[name] = measured(name, value, SOURCE_OF_REQUESTS, interval, samples)
         elif needed > protocol.requests:
             findings.unavailable[name] = f"needs {needed:,} requests, this budget times {protocol.requests:,}"
         else:
@@ -177,31 +182,23 @@ def add_percentiles(findings: Findings, times_s: Sequence[float], prefix: str, p
             findings.unavailable[name] = f"needs {needed} requests, {limit}"
 
 
-def quantile_of(values: Sequence[float], quantile: float) -> float:
-    """A sample quantile, linearly interpolated."""
-    ordered = sorted(values)
-    place = quantile * (len(ordered) - 1)
-    low = int(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
-
-
 def measure_loading(variant: Subject, batch_size: int, protocol: Protocol) -> Findings:
-    """Loading the artifact anew, and its first batch, whatever that compiles; weights in the page cache."""
-    findings = Findings()
-    batch = variant.batch(variant.rows[:batch_size])
-    loads_s, calls_s = [], []
+    """The first batch of this process, whatever it sets up or compiles, then loading again and again.
+
+    To be called before any model has run in the process. Weights are in the page cache.
+    """
+    findings, loads_s = Findings(), []
     with findings.spending("loading"):
+        batch = variant.batch(variant.rows[:batch_size])
+        first_s, _ = time_block([partial(variant, batch)], variant.device)
         for _ in range(protocol.loads):
             started = time.perf_counter()
-            model = compressors.load(variant.folder, variant.device)
+            compressors.load(variant.folder, variant.device)
             synchronise(variant.device)
             loads_s.append(time.perf_counter() - started)
-            with torch.inference_mode():
-                calls_s.append(time_block([partial(model, **batch)], variant.device)[0])
-    for name, times_s in (("load_time", loads_s), ("first_call_time", calls_s)):
-        median_s = statistics.median(times_s)
-        findings.metrics[name] = measured(name, median_s, SOURCE, samples=tuple(times_s))
+    median_s = statistics.median(loads_s)
+    findings.metrics["first_call_time"] = measured("first_call_time", first_s, f"{SOURCE}, once")
+    findings.metrics["load_time"] = measured("load_time", median_s, SOURCE, samples=tuple(loads_s))
     return findings
 
 
@@ -211,18 +208,20 @@ def measure_tokenising(variant: Subject, batch_size: int, protocol: Protocol, se
     feed = headline(variant, batch_size)
     texts = [[variant.examples[place] for place in slice_] for slice_ in feed.slices]
     calls = [partial(encode, variant.tokenizer, batch, variant.max_length) for batch in texts]
-    slices = [Slice(len(batch), 0, 0) for batch in texts]
+    contender, slices = Contender("tokenising", calls), feed.contents(variant)
+    with findings.spending("warm-up"):
+        warmed = warm_up(contender, slices, "cpu", protocol)
     with findings.spending("tokenising"):
-        rounds, ending = paired_rounds([Contender("tokenising", calls)], slices, "cpu", protocol, seed)
-    rates = [n / s for n, s in zip(rounds.rows, times_of(rounds, "tokenising"), strict=True)]
-    rate = plain(statistics.median(rates), "samples/s", "higher", SOURCE, interval=median_interval(rates))
+        rounds, ending = paired_rounds([contender], slices, "cpu", protocol, seed)
+    value, interval = rate(rounds.rows, times_of(rounds, "tokenising"))
     findings.scenarios["tokenising"] = Scenario(
-        batch_size=batch_size,
+        batch_size=len(feed.slices[0]),
         padding="none",
-        rounds=len(rates),
+        rounds=len(rounds.order),
         converged=ending.converged,
         stopped=ending.reason,
-        metrics={"tokenising_rate": rate},
+        metrics={"tokenising_rate": plain(value, "samples/s", "higher", interval=interval)},
+        warm_up={"tokenising": warmed},
         raw=rounds,
     )
     return findings

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 JOULES_PER_KWH = 3.6e6
 
+SPEEDUPS = ("speedup", "speedup_same_precision")
+
 Better = Literal["higher", "lower"]
 
 
@@ -39,7 +41,7 @@ METRICS: dict[str, Metric] = {
     "latency_p99": Metric("s", "lower", "99th percentile of the time of one such batch"),
     "latency_p99.9": Metric("s", "lower", "99.9th percentile of the time of one such batch"),
     "load_time": Metric("s", "lower", "time to load the artifact in a process that has torch imported"),
-    "first_call_time": Metric("s", "lower", "time of the first batch after loading, compiling included"),
+    "first_call_time": Metric("s", "lower", "time of a process's first batch, set-up and compiling included"),
     "peak_memory_host": Metric("B", "lower", "peak resident memory, less that before loading"),
     "peak_memory_allocator": Metric("B", "lower", "peak of torch's CUDA allocator"),
     "peak_memory_reserved": Metric("B", "lower", "peak of what torch's CUDA allocator reserved"),

@@ -9,14 +9,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from bench.errors import InputError
 from bench.nouns.task import Example
-from bench.steps.request import Request
 
 
-def prepare_process(request: Request) -> None:
-    """Seed everything, and pin float32 arithmetic to float32 (no TF32) for training and timing alike."""
-    if request.device == "cuda" and not torch.cuda.is_available():
+def prepare_process(device: str, seed: int) -> None:
+    """Seed everything, and pin float32 arithmetic to float32 (no TF32) for training and timing alike.
+
+    Raises `InputError` for CUDA that torch cannot use.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch cannot use this machine's GPU; use --device cpu")
-    set_seed(request.seed)
+    set_seed(seed)
     torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 

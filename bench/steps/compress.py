@@ -25,14 +25,14 @@ from compressors.variant import Variant, parse_variant
 
 def make_variant(request: Request, folder: Path, progress: Progress) -> Findings:
     """Save the variant's artifact below `folder`; its wall time, energy and pruned share come back."""
-    prepare_process(request)
+    prepare_process(request.device, request.seed)
     task = read_task(request.task)
     variant = parse_variant(request.variant)
     assert request.dense is not None
     dense, teacher = request.dense / artifact.ARTIFACT, request.teacher
     findings = Findings()
-    with findings.spending("energy"):
-        energy = EnergyWindow(request.device)
+    energy = EnergyWindow(request.device)
+    findings.spent["energy"] = energy.idle_time_s
     started = time.perf_counter()
 
     def dense_model() -> PreTrainedModel:

@@ -24,7 +24,7 @@ from compressors.variant import Variant
 
 def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     """Build or load the model, fine-tune it where asked, save it below `folder`."""
-    prepare_process(request)
+    prepare_process(request.device, request.seed)
     task = read_task(request.task)
     findings = Findings()
     model, tokenizer = starting_point(task, request.max_length, findings.notes)

@@ -29,7 +29,7 @@ def measure_footprint(request: Request, folder: Path, progress: Progress) -> Fin
     Rows are encoded before the memory window opens, and batched one at a time within it, so that the peak
     is the model's and does not grow with the test set.
     """
-    prepare_process(request)
+    prepare_process(request.device, request.seed)
     task = read_task(request.task)
     assert request.artifact is not None
     place, size, findings = request.artifact / ARTIFACT, request.batch_size, Findings()
@@ -48,9 +48,7 @@ def measure_footprint(request: Request, folder: Path, progress: Progress) -> Fin
         synchronise(request.device)
         findings.add(window.close())
     progress("energy", 1, 2)
-    with findings.spending("energy"):
-        findings.add(measure_energy(subject, size, PROTOCOLS[request.budget]))
-    return findings
+    return findings.add(measure_energy(subject, size, PROTOCOLS[request.budget]))
 
 
 def measure_energy(subject: Subject, size: int, protocol: Protocol) -> Findings:
@@ -64,5 +62,7 @@ def measure_energy(subject: Subject, size: int, protocol: Protocol) -> Findings:
         classified += len(batch["input_ids"])
         if time.perf_counter() - started >= window_s:
             break
+    worked_s = time.perf_counter() - started
     findings = window.close("inference_energy_per_sample", units=classified)
+    findings.spent["energy"] = window.idle_time_s + worked_s
     return findings.add(window.idle_power())

@@ -13,14 +13,19 @@ from bench.meters.rounds import Contender, Slice, paired_rounds, times_of, warm_
 from bench.nouns.run import Budget
 from bench.protocol import PROTOCOLS
 from bench.statistics import ratio
+from bench.steps.common import prepare_process
 
 ROWS, TOKENS, BATCHES = 32, 24, 8
 LABELS = tuple(map(str, range(12)))
 
 
 def run_trial(device: str, budget: Budget, seed: int) -> Trial:
-    """Warm up two small BERTs of the same weights, and time them in paired rounds."""
-    torch.manual_seed(0)
+    """Warm up two small BERTs of the same weights, and time them in paired rounds.
+
+    Every trial has the same weights and rows, so that times of several can be compared; `seed` orders
+    the rounds. Raises `InputError` where torch cannot use the device.
+    """
+    prepare_process(device, seed=0)
     first = scratch.small_bert(LABELS, scratch.VOCABULARY, TOKENS).eval().to(device)
     second = scratch.small_bert(LABELS, scratch.VOCABULARY, TOKENS).eval().to(device)
     second.load_state_dict(first.state_dict())

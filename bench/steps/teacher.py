@@ -25,12 +25,12 @@ LOGITS = "logits.safetensors"
 
 def make_teacher(request: Request, folder: Path, progress: Progress) -> Findings:
     """Write the logits below `folder`; its cost is part of every distilled variant's."""
-    prepare_process(request)
+    prepare_process(request.device, request.seed)
     task = read_task(request.task)
     assert request.dense is not None
     findings = Findings()
-    with findings.spending("energy"):
-        energy = EnergyWindow(request.device)
+    energy = EnergyWindow(request.device)
+    findings.spent["energy"] = energy.idle_time_s
     started = time.perf_counter()
     dense = load_subject("dense", request.dense / ARTIFACT, task.train, request.max_length, request.device)
     pad_token, logits = dense.tokenizer.pad_token_id, []

@@ -12,14 +12,13 @@ from bench.meters.machine import openmp_spin
 from bench.meters.quality import Prediction, predict, quality
 from bench.meters.size import measure_size
 from bench.meters.speed import (
-    SPEEDUPS,
     measure_latency,
     measure_loading,
     measure_speed,
     measure_tokenising,
 )
 from bench.meters.subject import Subject, load_subject
-from bench.nouns.measurement import measured
+from bench.nouns.measurement import SPEEDUPS, measured
 from bench.nouns.run import DENSE
 from bench.nouns.task import Task
 from bench.protocol import PROTOCOLS
@@ -35,20 +34,21 @@ STAGES = 5
 
 def measure_timing(request: Request, folder: Path, progress: Progress) -> Findings:
     """Measure the artifact against dense; predictions of validation and test rows go below `folder`."""
-    prepare_process(request)
+    prepare_process(request.device, request.seed)
     task = read_task(request.task)
     assert request.dense is not None
     assert request.artifact is not None
     protocol, batch_size = PROTOCOLS[request.budget], request.batch_size
     progress("loading", 0, STAGES)
-    dense = load_subject(DENSE, request.dense / ARTIFACT, task.test, request.max_length, request.device)
-    variant = dense
-    if request.variant != DENSE:
-        artifact = request.artifact / ARTIFACT
-        variant = load_subject(request.variant, artifact, task.test, request.max_length, request.device)
-    findings = measure_size(dense, variant)
+
+    def load(name: str, folder: Path) -> Subject:
+        return load_subject(name, folder / ARTIFACT, task.test, request.max_length, request.device)
+
+    variant = load(request.variant, request.artifact)
+    findings = measure_loading(variant, batch_size, protocol)
+    dense = variant if request.variant == DENSE else load(DENSE, request.dense)
+    findings.add(measure_size(dense, variant))
     findings.openmp_spin = openmp_spin()
-    findings.add(measure_loading(variant, batch_size, protocol))
     progress("timing", 1, STAGES)
     anchors = anchors_of(dense, variant)
     findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, request.seed))

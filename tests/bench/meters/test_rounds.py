@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.meters.rounds import (
     Contender,
+    Ending,
     Slice,
     block_length,
+    deal,
     ending,
     is_steady,
     kept,
@@ -91,7 +95,8 @@ def test_each_round_gives_every_contender_the_same_slice_in_random_order() -> No
 def test_another_seed_draws_other_orders() -> None:
     def orders(seed: int) -> list[list[int]]:
         two = [sleeper(name, []) for name in ("dense", "mp")]
-        return paired_rounds(two, SLICES, "cpu", replace(FAST, block_cpu_s=1e-6), seed)[0].order
+        rounds, _ = paired_rounds(two, SLICES, "cpu", replace(FAST, block_cpu_s=1e-6), seed)
+        return rounds.order[: FAST.min_rounds]
 
     assert orders(0) == orders(0)
     assert orders(0) != orders(1)
@@ -178,8 +183,23 @@ def test_discarded_rounds_are_made_up_for_but_not_for_ever() -> None:
     minimum = replace(STANDARD, min_rounds=150)
     ended = ending(given_up, "cuda", minimum, 10.0)
     assert ended
-    assert not ended.converged
-    assert "100 of them discarded" in ended.reason
+    assert len(given_up.discarded) == 100
+
+
+def test_a_gpu_slowed_down_in_every_round_is_given_up_without_figures() -> None:
+    rounds = rounds_of([0.02] * 200, [0.01] * 200)
+    slowed = float(pynvml.nvmlClocksEventReasonHwSlowdown)
+    rounds.machine["clock_events"] = Series(unit="bitmask", values=[slowed] * 200)
+    assert ending(rounds, "cuda", STANDARD, 10.0) == Ending(
+        False, "gave up after 200 rounds, 200 of them discarded"
+    )
+
+
+@given(st.integers(1, 20), st.integers(0, 2**16))
+def test_slices_are_dealt_equally_often(count: int, seed: int) -> None:
+    dealt = list(itertools.islice(deal(count, random.Random(seed)), 3 * count))
+    assert sorted(dealt) == sorted([*range(count)] * 3)
+    assert sorted(dealt[:count]) == [*range(count)]
 
 
 def test_warming_up_does_every_shape_once_and_then_one_block_again_and_again() -> None:
@@ -209,13 +229,14 @@ def test_warming_up_ends_at_the_cap_and_says_that_it_was_not_steady() -> None:
         ([1.01, 1.01, 1.01, 1.0, 1.0, 1.0], True),
         # One stall in either window is the machine's doing, not the model's.
         ([1.0, 1.0, 9.0, 1.0, 1.0, 1.0], True),
-        ([1.0, 1.0], False),
+        ([1.0] * 5, False),
         ([1.0], False),
     ],
 )
-def test_steady_is_as_before(times_s: list[float], steady: bool) -> None:
+@pytest.mark.parametrize("window_s", [3.0, 0.1], ids=["three blocks long", "shorter than a block"])
+def test_steady_is_as_before(times_s: list[float], steady: bool, window_s: float) -> None:
     ended_s = [*itertools.accumulate([1.0] * len(times_s))]
-    assert is_steady(times_s, ended_s, window_s=3.0) == steady
+    assert is_steady(times_s, ended_s, window_s) == steady
 
 
 def test_the_protocols_agree_with_themselves() -> None:

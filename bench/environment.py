@@ -228,16 +228,16 @@ def git(*arguments: str) -> str:
 
 
 def setting_cautions(environment: Environment) -> list[Caution]:
-    """What of the machine's settings makes times less sure: a CPU quota, a clock that changes."""
+    """What of the machine's settings makes times less sure: threads beyond a quota, a clock that changes."""
     found = []
-    quota, visible = environment.cpu_quota, len(environment.affinity)
-    if quota is not None and quota < max(visible, environment.threads):
+    quota = environment.cpu_quota
+    if quota is not None and environment.threads > quota:
         found.append(
             Caution(
                 code="quota",
-                text=f"the CPU quota grants {quota:g} cores' worth of time on {visible} cores, "
-                f"for {environment.threads} threads: whoever uses it up is halted",
-                remedy=f"raise the container's CPU limit, or set OMP_NUM_THREADS={whole_cores(quota)}",
+                text=f"the CPU quota grants {quota:g} cores' worth of time, and there are "
+                f"{environment.threads} threads: once it is used up, all are halted",
+                remedy=quota_remedy(quota),
             )
         )
     if environment.governor not in (None, "performance"):
@@ -251,9 +251,10 @@ def setting_cautions(environment: Environment) -> list[Caution]:
     return found
 
 
-def whole_cores(quota: float) -> int:
-    """As many threads as a quota can keep running."""
-    return max(1, math.floor(quota))
+def quota_remedy(quota: float) -> str:
+    """What to do about a quota (in cores): raise it, or use no more threads than it keeps running, if any."""
+    raised = "raise the container's CPU limit"
+    return f"{raised}, or set OMP_NUM_THREADS={math.floor(quota)}" if quota >= 1 else raised
 
 
 def precision_cautions(environment: Environment, device: str, dtypes: set[str | None]) -> list[Caution]:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pynvml
 
-from bench.environment import limiting_group, load_average, read_lines, setting_cautions, whole_cores
+from bench.environment import limiting_group, load_average, quota_remedy, read_lines, setting_cautions
 from bench.meters.nvml import gpu_state, other_processes, utilisation, visible_device
 from bench.nouns.document import Series
 from bench.nouns.environment import Caution, Environment
@@ -201,32 +201,46 @@ def values(machine: dict[str, Series], name: str) -> Iterable[float | None]:
     return machine[name].values if name in machine else []
 
 
-class MachineWatch:
-    """What disturbs the machine from the making of this on. Making it takes 0.3 s, to see who else is busy.
+def start_cautions(environment: Environment, device: str) -> list[Caution]:
+    """The machine's settings that are a handicap, and who else is busy. Takes 0.3 s, to see that.
 
-    To be made before anything of ours works, on the CPU or on the GPU.
+    To be asked before anything of ours works, on the CPU or on the GPU.
     """
+    before = read_counters(None)
+    time.sleep(LOAD_SAMPLE_S)
+    busy = busy_share_of_others(before, read_counters(None))
+    return [*setting_cautions(environment), *load_cautions(busy), *gpu_cautions(*gpu_use(device))]
 
-    def __init__(self, environment: Environment, device: str) -> None:
-        self._quota = environment.cpu_quota
-        self._group = limiting_group()
-        self._start = read_counters(self._group)
-        time.sleep(LOAD_SAMPLE_S)
-        busy = busy_share_of_others(self._start, read_counters(self._group))
-        self._at_start = [
-            *setting_cautions(environment),
-            *load_cautions(busy),
-            *gpu_cautions(*gpu_use(device)),
-        ]
 
-    def cautions(self) -> list[Caution]:
-        """The machine's settings that handicap it, who was busy at the start, and what was lost until now."""
-        now = read_counters(self._group)
-        return [
-            *self._at_start,
-            *steal_cautions(stolen_share(self._start, now)),
-            *throttling_cautions(throttled_share(self._start, now), self._quota),
-        ]
+def present_cautions(environment: Environment, device: str) -> list[Caution]:
+    """What would make figures of this moment less sure: `start_cautions`, and the time lost meanwhile."""
+    watch = RoundWatch(device)
+    watch.begin()
+    found = start_cautions(environment, device)
+    lost = watch.end()
+    return [
+        *found,
+        *steal_cautions(lost.get("steal"), "just now"),
+        *throttling_cautions(lost.get("throttled"), environment.cpu_quota, "just now"),
+    ]
+
+
+def round_cautions(machines: Iterable[dict[str, Series]], quota: float | None) -> list[Caution]:
+    """What to say of time lost in rounds, whenever they were: from the readings of each scenario.
+
+    `quota` in cores, under which they were timed. The shares are means over all rounds that have the reading.
+    """
+    rounds, when = list(machines), "while the variants were timed"
+    return [
+        *steal_cautions(mean_reading(rounds, "steal"), when),
+        *throttling_cautions(mean_reading(rounds, "throttled"), quota, when),
+    ]
+
+
+def mean_reading(machines: Iterable[dict[str, Series]], name: str) -> float | None:
+    """A reading's mean over the rounds of all scenarios, None where no round has it."""
+    known = [value for machine in machines for value in values(machine, name) if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def gpu_use(device: str) -> tuple[int | None, float | None]:
@@ -258,21 +272,20 @@ def gpu_cautions(processes: int | None, busy: float | None) -> list[Caution]:
     return [Caution(code="busy-gpu", text=text, remedy=remedy)]
 
 
-def steal_cautions(share: float | None) -> list[Caution]:
-    """What to say where other guests of the host took this share of the CPU time."""
+def steal_cautions(share: float | None, when: str) -> list[Caution]:
+    """What to say where other guests of the host took this share of the CPU time; `when` is words."""
     if share is None or share < WORTH_SAYING:
         return []
-    text = f"{share:.1%} of the CPU time was taken by other guests of this host: {SLOWER}"
+    text = f"{share:.1%} of the CPU time was taken by other guests of this host {when}: {SLOWER}"
     return [Caution(code="steal", text=text, remedy="measure on a quiet or dedicated machine")]
 
 
-def throttling_cautions(share: float | None, quota: float | None) -> list[Caution]:
-    """What to say where a quota (in cores) halted cores for this share of the wall time."""
+def throttling_cautions(share: float | None, quota: float | None, when: str) -> list[Caution]:
+    """What to say where a quota (in cores) halted cores for this share of the wall time; `when` is words."""
     if share is None or quota is None or share < WORTH_SAYING:
         return []
-    text = f"the CPU quota of {quota:g} cores' worth of time halted cores for {share:.1%} of the time"
-    remedy = f"raise the container's CPU limit, or set OMP_NUM_THREADS={whole_cores(quota)}"
-    return [Caution(code="throttling", text=text, remedy=remedy)]
+    text = f"the CPU quota of {quota:g} cores' worth of time halted cores for {share:.1%} of the time {when}"
+    return [Caution(code="throttling", text=text, remedy=quota_remedy(quota))]
 
 
 def openmp_spin() -> float | None:

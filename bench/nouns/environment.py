@@ -51,13 +51,18 @@ class NoiseFloor(Document):
     """What differences this machine shows where there are none, as shares (0.02 is 2 %).
 
     95th percentiles of A/A trials: `paired` of a speed-up within one run, `between` of an absolute time
-    in separate runs. `trials` is 0 and `measured_at` None where nobody calibrated and these are
-    starting values.
+    in separate runs. `false_alarms` counts the trials that the usual margin calls faster or slower.
+    `budget`, `protocol_version` and `torch` (a version) are what the trials ran with. `trials` is 0 and
+    all of these and `measured_at` None where nobody calibrated and these are starting values.
     """
 
     paired: float
     between: float
     trials: int = 0
+    false_alarms: int | None = None
+    budget: str | None = None
+    protocol_version: int | None = None
+    torch: str | None = None
     measured_at: datetime | None = None
     source: str
 
@@ -94,5 +99,6 @@ class Environment(Document):
     @property
     def measuring_key(self) -> str:
         """A hash of everything here that timings depend on besides software: machine, devices, settings."""
-        parts = [self.machine_key, self.threads, self.variables, [d.model_dump() for d in self.devices]]
+        devices = [device.model_dump() for device in self.devices]
+        parts = [self.machine_key, self.threads, self.affinity, self.governor, self.variables, devices]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench import environment
+from bench import environment, plan
+from bench.calibration import STARTING_PAIRED
+from bench.cli import app
 from bench.environment import (
     affinity,
     cores,
@@ -26,7 +30,8 @@ from bench.environment import (
     setting_cautions,
     worker_environment,
 )
-from bench.nouns.environment import Environment
+from bench.nouns.environment import Device, Environment
+from tests.bench.meters.documents import run_of
 from tests.commands import bench
 
 PRINT_FINGERPRINT = """
@@ -238,13 +243,15 @@ def test_a_clock_that_follows_the_load_is_said(
         (None, 4, 4, None),
         (4.0, 4, 4, None),
         (8.0, 4, 4, None),
+        (2.0, 64, 2, None),
+        (2.5, 64, 1, None),
         (1.5, 4, 2, "OMP_NUM_THREADS=1"),
-        (2.5, 4, 2, "OMP_NUM_THREADS=2"),
-        (0.5, 1, 1, "OMP_NUM_THREADS=1"),
+        (2.5, 4, 4, "OMP_NUM_THREADS=2"),
+        (0.5, 1, 1, "CPU limit"),
         (2.0, 2, 8, "OMP_NUM_THREADS=2"),
     ],
 )
-def test_a_quota_below_the_cores_or_the_threads_is_said(
+def test_more_threads_than_a_quota_feeds_are_said(
     quota: float | None, visible: int, threads: int, remedy: str | None
 ) -> None:
     settings = {"cpu_quota": quota, "affinity": list(range(visible)), "threads": threads, "governor": None}
@@ -252,6 +259,37 @@ def test_a_quota_below_the_cores_or_the_threads_is_said(
     assert [caution.code for caution in cautions] == ([] if remedy is None else ["quota"])
     assert all(caution.remedy.endswith(str(remedy)) for caution in cautions)
     assert all(f"{quota:g} cores" in caution.text for caution in cautions)
+
+
+@given(st.floats(1, 128), st.integers(1, 256))
+def test_whoever_follows_the_remedy_is_not_told_again(quota: float, threads: int) -> None:
+    here = run_of().environment.model_copy(update={"cpu_quota": quota, "threads": threads})
+    for caution in setting_cautions(here):
+        fewer = int(caution.remedy.rpartition("OMP_NUM_THREADS=")[2])
+        assert 1 <= fewer < threads
+        assert setting_cautions(here.model_copy(update={"threads": fewer})) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"machine_key": "ff"},
+        {"threads": 1},
+        {"affinity": [2, 3]},
+        {"governor": "powersave"},
+        {"variables": {"OMP_WAIT_POLICY": "ACTIVE"}},
+        {"devices": [Device(name="a GPU")]},
+    ],
+)
+def test_a_setting_that_timings_depend_on_changes_the_measuring_key(setting: dict[str, object]) -> None:
+    here = run_of().environment
+    assert here.model_copy(update=setting).measuring_key != here.measuring_key
+
+
+def test_what_changes_from_run_to_run_leaves_the_measuring_key() -> None:
+    here = run_of().environment
+    later = here.model_copy(update={"load": 3.0, "commit": "0123456789ab", "openmp_spin": 0.5})
+    assert later.measuring_key == here.measuring_key
 
 
 def test_cuda_is_named_only_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +326,25 @@ def test_bench_env_prints_the_document_or_the_table(tmp_path: Path) -> None:
     assert printed.returncode == document.returncode == 0
     assert found.machine_key in printed.stdout
     assert found.cpu_model in " ".join(printed.stdout.split())
+
+
+@pytest.mark.parametrize(("build", "device"), [("2.13.0+cpu", "cpu"), ("2.13.0+cu128", "cuda")])
+def test_bench_env_is_about_the_device_a_run_would_use(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    build: str,
+    device: str,
+) -> None:
+    for module in (environment, plan):
+        monkeypatch.setattr(module, "devices", lambda: [Device(name="a GPU")])
+    monkeypatch.setattr(plan, "version", lambda name: build)
+    monkeypatch.chdir(tmp_path)
+    app(["env", "--json"], standalone_mode=False)
+    found = Environment.model_validate_json(capsys.readouterr().out)
+    assert [each.name for each in found.devices] == ["a GPU"]
+    assert found.noise_floor is not None
+    assert found.noise_floor.paired == STARTING_PAIRED[device]
 
 
 def test_bench_env_imports_no_torch(tmp_path: Path) -> None:

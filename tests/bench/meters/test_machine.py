@@ -22,15 +22,18 @@ from bench.meters import machine
 from bench.meters.machine import (
     UNITS,
     Counters,
-    MachineWatch,
     RoundWatch,
     busy_share_of_others,
     cautions,
     discarded,
     gpu_cautions,
     load_cautions,
+    mean_reading,
+    present_cautions,
     read_counters,
+    round_cautions,
     spinning_cautions,
+    start_cautions,
     steal_cautions,
     stolen_share,
     throttled_share,
@@ -274,9 +277,9 @@ def test_a_gpu_that_others_use_is_said(processes: int | None, busy: float | None
 
 @pytest.mark.parametrize(("share", "said"), [(None, []), (0.0, []), (0.019, []), (0.05, ["steal"])])
 def test_time_that_other_guests_took_is_said(share: float | None, said: list[str]) -> None:
-    found = steal_cautions(share)
+    found = steal_cautions(share, "last night")
     assert codes(found) == said
-    assert all("5.0%" in caution.text for caution in found)
+    assert all("5.0%" in caution.text and "last night" in caution.text for caution in found)
 
 
 @pytest.mark.parametrize(
@@ -288,12 +291,15 @@ def test_time_that_other_guests_took_is_said(share: float | None, said: list[str
         (0.01, 2.0, []),
         (0.4, 2.5, ["throttling"]),
         (1.7, 2.5, ["throttling"]),
+        (0.4, 0.5, ["throttling"]),
     ],
 )
 def test_a_quota_that_was_used_up_is_said(share: float | None, quota: float | None, said: list[str]) -> None:
-    found = throttling_cautions(share, quota)
+    found = throttling_cautions(share, quota, "last night")
     assert codes(found) == said
-    assert all("OMP_NUM_THREADS=2" in caution.remedy for caution in found)
+    assert all("last night" in caution.text for caution in found)
+    # Half a core's quota feeds not even one thread.
+    assert all(("OMP_NUM_THREADS=2" in caution.remedy) == (quota == 2.5) for caution in found)
 
 
 @pytest.mark.parametrize(
@@ -316,16 +322,55 @@ def test_threads_that_spin_are_said_where_the_machine_is_shared(
 
 def test_processes_beside_us_are_noticed() -> None:
     with busy_processes(max(1, (os.cpu_count() or 1) // 2)):
-        assert "load" in codes(MachineWatch(fingerprint(), "cpu").cautions())
+        assert "load" in codes(start_cautions(fingerprint(), "cpu"))
 
 
-def test_a_watch_says_what_was_stolen_since_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    quiet = counters(wall_s=1, cores_s=10, idle_s=10, stolen_s=1)
-    readings = iter([quiet, quiet, counters(wall_s=11, cores_s=30, idle_s=20, stolen_s=2)])
-    monkeypatch.setattr(machine, "read_counters", lambda group: next(readings))
-    settings = {"cpu_quota": None, "governor": "powersave"}
-    watch = MachineWatch(fingerprint().model_copy(update=settings), "cpu")
-    assert codes(watch.cautions()) == ["governor", "steal"]
+@pytest.fixture
+def stolen_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose host takes 5 % of its time from now on, and which is idle otherwise."""
+
+    def read(group: Path | None) -> Counters:
+        now_s = time.perf_counter()
+        return counters(wall_s=now_s, cores_s=now_s, idle_s=0.95 * now_s, stolen_s=0.05 * now_s)
+
+    monkeypatch.setattr(machine, "read_counters", read)
+
+
+@pytest.mark.usefixtures("stolen_now")
+def test_what_the_host_takes_now_is_said_of_now_alone() -> None:
+    here = fingerprint().model_copy(update={"cpu_quota": None, "governor": "powersave"})
+    assert codes(start_cautions(here, "cpu")) == ["governor"]
+    found = present_cautions(here, "cpu")
+    assert codes(found) == ["governor", "steal"]
+    assert "5.0%" in found[1].text
+    assert "just now" in found[1].text
+    assert round_cautions([rounds(steal=[0.0, 0.0])], None) == []
+
+
+def test_rounds_say_what_was_lost_while_they_were_timed() -> None:
+    scenarios = [
+        rounds(steal=[0.4, None], throttled=[0.2, 0.0]),
+        rounds(steal=[0.1, 0.1], load=[9.0, 9.0]),
+        {},
+    ]
+    steal, throttling = round_cautions((each for each in scenarios), 2.0)
+    assert codes([steal, throttling]) == ["steal", "throttling"]
+    assert "20.0%" in steal.text
+    assert "10.0%" in throttling.text
+    assert all("while the variants were timed" in caution.text for caution in (steal, throttling))
+
+
+@pytest.mark.parametrize("scenarios", [[], [{}], [rounds(steal=[None])], [rounds(steal=[0.03] + [0.0] * 9)]])
+def test_rounds_in_which_little_or_nothing_was_lost_say_nothing(scenarios: list[dict[str, Series]]) -> None:
+    assert round_cautions(scenarios, 2.0) == []
+
+
+@given(st.lists(st.lists(st.none() | st.floats(0, 1), max_size=8), max_size=5))
+def test_every_round_counts_alike_in_whatever_scenario_it_was(steals: list[list[float | None]]) -> None:
+    apart = mean_reading([rounds(steal=steal) for steal in steals], "steal")
+    together = mean_reading([rounds(steal=[share for steal in steals for share in steal])], "steal")
+    assert apart == together
+    assert apart is None or 0 <= apart <= 1
 
 
 @pytest.mark.parametrize(("policy", "spins"), [("ACTIVE", True), ("PASSIVE", False)])
@@ -350,16 +395,19 @@ def test_one_thread_waits_for_nobody() -> None:
 UNDER_A_QUOTA = """
 import json, sys, time
 from bench.environment import fingerprint, is_shared
-from bench.meters.machine import MachineWatch, RoundWatch
+from bench.meters.machine import UNITS, RoundWatch, round_cautions, start_cautions
+from bench.nouns.document import Series
 
 environment = fingerprint()
-watch, each = MachineWatch(environment, "cpu"), RoundWatch("cpu")
-each.begin()
+found, watch = start_cautions(environment, "cpu"), RoundWatch("cpu")
+watch.begin()
 until = time.perf_counter() + 1
 while time.perf_counter() < until:
     pass
-found = [[caution.code for caution in watch.cautions()], each.end(), environment.cpu_quota, is_shared()]
-print(json.dumps(found))
+readings = watch.end()
+machine = {name: Series(unit=UNITS[name], values=[value]) for name, value in readings.items()}
+found += round_cautions([machine], environment.cpu_quota)
+print(json.dumps([[caution.code for caution in found], readings, environment.cpu_quota, is_shared()]))
 """
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -15,14 +16,16 @@ import psutil
 
 import bench
 import compressors
+from bench.environment import LIBRARIES
 from bench.errors import InputError
 from bench.meters.findings import Findings
+from bench.nouns.task import Task
 from bench.protocol import PROTOCOL_VERSION
 from bench.steps.request import Request, StepKind
+from bench.tasks.stored import fingerprint as rows_fingerprint
 from bench.worker import FINDINGS, REQUEST
 from compressors.variant import parse_variant
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "codecarbon")
 TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
 MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget")
 FEEDS = ("paddings", "shapes", "thread_counts")
@@ -89,6 +92,16 @@ def model_fingerprint(model: str | None) -> str:
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
+
+
+def fingerprints(task: Task, plugins: Sequence[Path]) -> dict[str, str]:
+    """Hashes of what a run's outcome depends on besides its configuration and the machine."""
+    return {
+        "rows": rows_fingerprint(task),
+        "model": model_fingerprint(task.model),
+        "code": code_fingerprint(),
+        **{f"plugin {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in plugins},
+    }
 
 
 class Cache:

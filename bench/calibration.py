@@ -6,19 +6,24 @@ import itertools
 import math
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from bench.environment import worker_environment
-from bench.errors import InputError
+from bench.errors import BenchError, InputError, MeasuringError
 from bench.folder import read_document, write_atomically
 from bench.nouns.environment import Environment, NoiseFloor
+from bench.nouns.measurement import measured
 from bench.nouns.run import Budget
+from bench.protocol import PROTOCOL_VERSION, PROTOCOLS
+from bench.workers import died_of
 
 NOISE = Path(".bench/noise")
 STARTING_PAIRED = {"cuda": 0.03, "cpu": 0.05}
@@ -37,22 +42,56 @@ class Trial(NamedTuple):
     time_s: float
 
 
-def noise_floor(environment: Environment, device: str, root: Path = NOISE) -> NoiseFloor:
-    """The floor that `bench calibrate` stored for this machine and its settings, else starting values."""
-    file = place(environment, device, root)
-    if file.exists():
-        return read_document(NoiseFloor, file)
+def noise_floor(environment: Environment, device: str, budget: Budget, root: Path = NOISE) -> NoiseFloor:
+    """The floor that `bench calibrate` stored for this machine, its settings and the budget.
+
+    Else that of a shorter budget, which is wider and so errs on the safe side, and never of a longer one;
+    else starting values. The source says which. Floors of another protocol or torch do not count.
+    """
+    outdated = []
+    for nearest in no_longer_than(budget):
+        file = place(environment, device, nearest, root)
+        if not file.exists():
+            continue
+        floor = valid_floor(file, environment, nearest)
+        if floor is None:
+            outdated.append(file)
+        elif nearest == budget:
+            return floor
+        else:
+            source = f"{floor.source}, since there are none of the {budget} budget"
+            return floor.model_copy(update={"source": source})
+    why = "not measured here; see bench calibrate"
+    if outdated:
+        why = f"the floor in {outdated[0]} is of another version; run bench calibrate again"
     shared = environment.virtualised and device == "cpu"
     return NoiseFloor(
         paired=STARTING_PAIRED[device],
         between=STARTING_BETWEEN_SHARED if shared else STARTING_BETWEEN_QUIET[device],
-        source="starting values, not measured here; see bench calibrate",
+        source=f"starting values; {why}",
     )
+
+
+def no_longer_than(budget: Budget) -> list[Budget]:
+    """The budget and all shorter ones, the longest first."""
+    shortest_first = list(PROTOCOLS)
+    return shortest_first[shortest_first.index(budget) :: -1]
+
+
+def valid_floor(file: Path, environment: Environment, budget: Budget) -> NoiseFloor | None:
+    """The floor in the file, None where it is no floor of this protocol, torch and budget."""
+    try:
+        floor = read_document(NoiseFloor, file)
+    except InputError:
+        return None
+    wanted = (PROTOCOL_VERSION, environment.versions["torch"], budget)
+    return floor if (floor.protocol_version, floor.torch, floor.budget) == wanted else None
 
 
 def store(floor: NoiseFloor, environment: Environment, device: str, root: Path = NOISE) -> Path:
     """Keep the floor for later runs; returns where. Raises `InputError` where that cannot be written."""
-    file = place(environment, device, root)
+    assert floor.budget is not None, "starting values are not kept"
+    file = place(environment, device, floor.budget, root)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, floor.model_dump_json(indent=2) + "\n")
@@ -61,32 +100,58 @@ def store(floor: NoiseFloor, environment: Environment, device: str, root: Path =
     return file
 
 
-def place(environment: Environment, device: str, root: Path) -> Path:
-    """The floor's file: it belongs to the hardware, the threads and the settings that timings depend on."""
-    return root / f"{environment.measuring_key}-{device}.json"
+def place(environment: Environment, device: str, budget: str, root: Path) -> Path:
+    """The floor's file: it belongs to hardware, threads, settings, and how long is measured."""
+    return root / f"{environment.measuring_key}-{device}-{budget}.json"
 
 
 def run_trials(device: str, budget: Budget, count: int, listen: Callable[[int], None]) -> list[Trial]:
-    """So many A/A trials, each in a fresh process; `listen` hears how many are done."""
+    """So many A/A trials, each in a fresh process; `listen` hears how many are done.
+
+    Raises `MeasuringError` where a process dies, `InputError` where torch cannot use the device.
+    """
     os.environ.update(worker_environment())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.preload"])
     trials = []
-    with ProcessPoolExecutor(max_workers=1, mp_context=context, max_tasks_per_child=1) as pool:
-        for seed in range(count):
-            trials.append(pool.submit(trial, device, budget, seed).result())
-            listen(seed + 1)
+    for seed in range(count):
+        trials.append(trial_apart(context, device, budget, seed))
+        listen(seed + 1)
     return trials
 
 
-def trial(device: str, budget: Budget, seed: int) -> Trial:
-    """One A/A trial, where torch is already imported."""
+def trial_apart(context: ForkServerContext, device: str, budget: Budget, seed: int) -> Trial:
+    """One A/A trial in a process of its own, which ends with it or with an interruption."""
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=trial, args=(device, budget, seed, sender), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        outcome: Trial | BenchError = receiver.recv()
+    except EOFError:
+        process.join()
+        raise MeasuringError(f"trial {seed + 1}: {died_of(process.exitcode)}") from None
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    if isinstance(outcome, BenchError):
+        raise outcome
+    return outcome
+
+
+def trial(device: str, budget: Budget, seed: int, channel: Connection) -> None:
+    """Send a trial, or what kept it from being run, through `channel`; torch is imported here already."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     from bench.steps.noise import run_trial
 
-    return run_trial(device, budget, seed)
+    try:
+        channel.send(run_trial(device, budget, seed))
+    except BenchError as error:
+        channel.send(error)
 
 
-def floor_of(trials: Sequence[Trial], budget: Budget) -> NoiseFloor:
+def floor_of(trials: Sequence[Trial], environment: Environment, budget: Budget) -> NoiseFloor:
     """The 95th percentiles of how far the ratios lie from 1, and the times of any two trials apart."""
     ratios = [abs(math.log(trial.ratio)) for trial in trials]
     times = [abs(math.log(a.time_s / b.time_s)) for a, b in itertools.combinations(trials, 2)]
@@ -94,6 +159,18 @@ def floor_of(trials: Sequence[Trial], budget: Budget) -> NoiseFloor:
         paired=math.expm1(float(np.quantile(ratios, QUANTILE))),
         between=math.expm1(float(np.quantile(times, QUANTILE))),
         trials=len(trials),
+        false_alarms=sum(map(is_false_alarm, trials)),
+        budget=budget,
+        protocol_version=PROTOCOL_VERSION,
+        torch=environment.versions["torch"],
         measured_at=datetime.now(UTC),
-        source=f"A/A trials of a small BERT, {budget} budget",
+        source=f"A/A trials of the {budget} budget",
     )
+
+
+def is_false_alarm(trial: Trial) -> bool:
+    """Whether the equal models of a trial would be called faster or slower, by the usual margin."""
+    from bench.statistics import SPEED_MARGIN, speed_verdict
+
+    ratio = measured("speedup", trial.ratio, "paired rounds", (trial.low, trial.high))
+    return speed_verdict(ratio, SPEED_MARGIN).word in ("faster", "slower")

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from bench.folder import RunFolder
     from bench.nouns.environment import Environment
     from bench.nouns.run import Budget, Config, Run
-    from bench.nouns.task import TaskSummary
     from bench.options import Options
     from bench.plan import Plan
 
@@ -267,10 +266,10 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
 
 def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     """Go on with a run, asked as it was; other options are refused, since they would be ignored."""
+    from bench.cache import fingerprints
     from bench.environment import fingerprint
     from bench.folder import RunFolder
     from bench.plan import make_plan
-    from bench.tasks.stored import summary
 
     for name in context.params:
         source = context.get_parameter_source(name)
@@ -281,16 +280,19 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     for plugin in options.plugins:
         Console(stderr=True).print(f"running the plugin {plugin}", markup=False, highlight=False)
     earlier, plan = folder.read(), make_plan(options)
-    changed = changes(earlier, plan.config, summary(plan.task), fingerprint())
+    changed = changes(earlier, plan.config, fingerprints(plan.task, plan.plugins), fingerprint())
     if changed:
         raise InputError(f"--resume {path}: {changed} changed since; start a new run")
     carry_out(plan, folder, as_json, earlier)
 
 
-def changes(earlier: Run, config: Config, task: TaskSummary, environment: Environment) -> str | None:
+def changes(
+    earlier: Run, config: Config, fingerprints: dict[str, str], environment: Environment
+) -> str | None:
     """What of a run is no longer what it was, so that its results cannot stand beside new ones."""
-    if task.fingerprint != earlier.task.fingerprint:
-        return "its data or model"
+    for name, value in fingerprints.items():
+        if earlier.fingerprints.get(name) != value:
+            return {"rows": "its data", "model": "its model", "code": "bench itself"}.get(name, f"the {name}")
     if config != earlier.config:
         return "its configuration"
     if environment.measuring_key != earlier.environment.measuring_key:
@@ -364,25 +366,33 @@ def report(
 def calibrate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     trials: Annotated[int, typer.Option(help="A/A trials, 60 or more.")] = 60,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Trials as short as --quick's; the default.")
+    ] = False,
     standard: Annotated[bool, typer.Option("--standard", help="Trials as long as --standard's.")] = False,
+    thorough: Annotated[bool, typer.Option("--thorough", help="Trials as long as --thorough's.")] = False,
 ) -> None:
-    """Measure this machine's noise floors, which later runs and gates then use."""
+    """Measure this machine's noise floors, which later runs of this budget or a longer one then use."""
     from rich.progress import Progress
 
     from bench.calibration import LEAST_TRIALS, floor_of, run_trials, store
     from bench.environment import fingerprint
+    from bench.meters.machine import start_cautions
     from bench.plan import choose_device
     from reports.calibration import render
+    from reports.environment import said
 
     if trials < LEAST_TRIALS:
         raise InputError(f"--trials {trials}: a 95th percentile needs {LEAST_TRIALS} or more")
     chosen = choose_device(device)
-    budget: Budget = "standard" if standard else "quick"
+    budget: Budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough}) or "quick"
     environment, errors = fingerprint(), Console(stderr=True)
+    for caution in start_cautions(environment, chosen):
+        errors.print(f"{caution.code}: {said(caution)}", markup=False, highlight=False, soft_wrap=True)
     with Progress(console=errors, transient=True) as progress:
         bar = progress.add_task("A/A trials", total=trials)
         found = run_trials(chosen, budget, trials, lambda done: progress.update(bar, completed=done))
-    floor = floor_of(found, budget)
+    floor = floor_of(found, environment, budget)
     file = store(floor, environment, chosen)
     render(floor, chosen, str(file), Console())
 
@@ -394,12 +404,12 @@ def env(
     """Show what this machine is, how it is set up, and what disturbs it now."""
     from bench.calibration import noise_floor
     from bench.environment import fingerprint
-    from bench.meters.machine import MachineWatch
+    from bench.meters.machine import present_cautions
+    from bench.plan import choose_device
 
-    environment = fingerprint()
-    device = "cuda" if environment.devices else "cpu"
-    environment.noise_floor = noise_floor(environment, device)
-    environment.warnings = MachineWatch(environment, device).cautions()
+    environment, device = fingerprint(), choose_device("auto")
+    environment.noise_floor = noise_floor(environment, device, "standard")
+    environment.warnings = present_cautions(environment, device)
     if json:
         sys.stdout.write(environment.model_dump_json(indent=2) + "\n")
         return

@@ -109,9 +109,10 @@ def summary_line(result: Result) -> str:
     """A finished variant in a line."""
     if result.status != "ok":
         return f"{result.variant}: {result.status}: {result.reason}"
-    accuracy, speedup = result.metrics["accuracy"].value, result.metrics["speedup"].value
+    accuracy, speedup = result.metrics["accuracy"].value, result.metrics.get("speedup")
+    fast = f"{speedup.value:.2f} x dense" if speedup else "no speed-up measured"
     cached = f" ({', '.join(result.cached)} from an earlier run)" if result.cached else ""
-    return f"{result.variant}: accuracy {accuracy:.1%}, {speedup:.2f} x dense{cached}"
+    return f"{result.variant}: accuracy {accuracy:.1%}, {fast}{cached}"
 
 
 def open_display(console: Console) -> LiveDisplay | LineDisplay:

@@ -81,7 +81,8 @@ def check_numbers(options: Options) -> None:
     for name, value in positive.items():
         if value is not None and not (value > 0 and math.isfinite(value)):
             raise InputError(f"{name} {value}: must be above 0")
-    if not 0 <= options.seed <= options.seed + (options.seeds or 1) - 1 < 2**32:
+    seeds = choose_seeds(options)
+    if not 0 <= seeds[0] <= seeds[-1] < 2**32:
         raise InputError(f"--seed {options.seed}: seeds must lie in 0..4294967295")
     if options.dense_epochs and options.no_finetune:
         raise InputError("--dense-epochs: dense is not trained with --no-finetune; drop one of them")
@@ -190,7 +191,7 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
         variants=[variant.name for variant in variants],
         device=device,
         budget=budget,
-        seeds=choose_seeds(options, thorough),
+        seeds=choose_seeds(options),
         paddings=choose_paddings(options, thorough),
         shapes=choose_shapes(options, length),
         thread_counts=choose_thread_counts(options, device, thorough),
@@ -210,9 +211,9 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
     )
 
 
-def choose_seeds(options: Options, thorough: bool) -> list[int]:
+def choose_seeds(options: Options) -> list[int]:
     """`--seed` and those after it: one, or three with `--thorough`, unless `--seeds` says otherwise."""
-    count = options.seeds or (THOROUGH_SEEDS if thorough else 1)
+    count = options.seeds or (THOROUGH_SEEDS if options.budget == "thorough" else 1)
     return [options.seed + i for i in range(count)]
 
 

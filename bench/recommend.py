@@ -36,8 +36,8 @@ def recommend(run: Run) -> None:
     """Mark the fastest variant that keeps accuracy: chosen on the validation rows, judged on the test rows.
 
     Those faster than dense that lose less than the margin on the validation rows are chosen; whether they
-    keep accuracy is judged on the test rows, Holm-adjusted over all of them. Without validation rows the
-    test rows choose as well. With several seeds every one must hold, and the worst of them counts.
+    keep accuracy is judged on the test rows, Holm-adjusted over all of them. Without validation rows all the
+    faster ones are judged. With several seeds every one must hold, and the worst of them counts.
     """
     seeds: dict[str, list[Result]] = {}
     for result in run.results:

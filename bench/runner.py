@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bench.cache import Cache, Step, model_fingerprint, remove, step_id, weights_fingerprint
+from bench.cache import Cache, Step, fingerprints, remove, step_id, weights_fingerprint
 from bench.calibration import noise_floor
 from bench.display import Display
 from bench.environment import fingerprint, is_shared, precision_cautions
@@ -15,16 +15,14 @@ from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import Carbon, carbon_findings
 from bench.meters.findings import Findings
-from bench.meters.machine import MachineWatch, spinning_cautions
+from bench.meters.machine import round_cautions, spinning_cautions, start_cautions
 from bench.nouns.environment import Caution, Environment
-from bench.nouns.measurement import Measurement
+from bench.nouns.measurement import SPEEDUPS, Measurement
 from bench.nouns.run import DENSE, Result, ResultStatus, Run
-from bench.nouns.verdict import SpeedVerdict
 from bench.plan import Plan
 from bench.recommend import judge_accuracy, recommend, training_cautions
 from bench.statistics import SPEED_MARGIN, speed_verdict
 from bench.steps.request import Request, StepKind
-from bench.tasks.stored import fingerprint as task_fingerprint
 from bench.tasks.stored import summary, write_task
 from bench.worker import LOG, PREDICTIONS
 from bench.workers import StepFailed, Workers
@@ -32,7 +30,6 @@ from compressors.artifact import ARTIFACT
 from compressors.variant import Variant
 
 COST = ("compress_wall_time", "compress_energy", "compress_energy_gross")
-SPEEDUPS = ("speedup", "speedup_same_precision")
 
 
 def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | None = None) -> Run:
@@ -50,18 +47,21 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         environment=environment,
         task=summary(plan.task),
         config=plan.config,
+        fingerprints=fingerprints(plan.task, plan.plugins),
     )
     done = {(row.variant, row.seed): row for row in earlier.results if row.status == "ok"} if earlier else {}
     rows = [(variant, seed) for variant in plan.variants for seed in plan.config.seeds]
-    watch, started = MachineWatch(environment, plan.config.device), time.perf_counter()
+    started = time.perf_counter()
+    at_start = start_cautions(environment, plan.config.device)
     folder.write(run)
     with Workers() as workers:
-        run.import_time = plain_time(workers.import_time_s)
+        run.import_time = plain_time(workers.import_time_s + time_of(earlier, "import_time"))
         bench = Workbench(plan, folder, workers, display, environment)
         try:
             for number, (variant, seed) in enumerate(rows, start=1):
                 display.begin(variant.name, number, len(rows))
                 result = done.get((variant.name, seed)) or bench.result(variant, seed)
+                bench.judge_speed(result)
                 run.results.append(result)
                 folder.write(run)
                 display.end(result)
@@ -70,10 +70,11 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
             run.status = "interrupted"
             raise
         finally:
-            run.wall_time = plain_time(time.perf_counter() - started)
+            run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
             if run.status == "complete":
                 recommend(run)
-            environment.warnings = cautions(run, plan, [*bench.cautions, *watch.cautions()])
+            seen_before = earlier.environment.warnings if earlier else []
+            environment.warnings = cautions(run, plan, [*seen_before, *at_start, *bench.cautions])
             folder.write(run)
     for result in run.results:
         if plan.config.keep == "none" or (plan.config.keep == "best" and not result.recommended):
@@ -83,16 +84,26 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
 
 
 def cautions(run: Run, plan: Plan, noticed: list[Caution]) -> list[Caution]:
-    """Everything that makes the figures less sure, the first of each code with the same text."""
+    """Everything that makes the figures less sure, the first of each code; `noticed` in any session."""
     environment = run.environment
     dtypes = {variant.autocast for variant in plan.variants}
+    scenarios = [scenario for result in run.results for scenario in result.scenarios.values()]
+    machines = [scenario.raw.machine for scenario in scenarios if scenario.raw]
     found = [
         *precision_cautions(environment, plan.config.device, dtypes),
         *training_cautions(run),
         *spinning_cautions(environment.openmp_spin, is_shared()),
+        *round_cautions(machines, environment.cpu_quota),
         *noticed,
     ]
-    return list({(caution.code, caution.text): caution for caution in found}.values())
+    once = {caution.code: caution for caution in reversed(found)}
+    return list(reversed(once.values()))
+
+
+def time_of(earlier: Run | None, name: str) -> float:
+    """A time of the earlier sessions, in s."""
+    measurement: Measurement | None = getattr(earlier, name, None)
+    return measurement.value if measurement else 0.0
 
 
 def plain_time(seconds: float) -> Measurement:
@@ -113,11 +124,12 @@ class Workbench:
     cache: Cache = field(init=False)
     _made_by: dict[str, Step] = field(default_factory=dict)
     _steps: dict[str, Step] = field(default_factory=dict)
+    _spent: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.plan.cache)
-        rows, model = task_fingerprint(self.plan.task), model_fingerprint(self.plan.task.model)
-        self._task_id = f"task-{rows}-{model[:16]}"
+        known = fingerprints(self.plan.task, ())
+        self._task_id = f"task-{known['rows']}-{known['model'][:16]}"
         self._task = self.cache.root / self._task_id
         if not self._task.exists():
             fresh = self.cache.fresh_folder(self._task_id)
@@ -126,6 +138,7 @@ class Workbench:
 
     def result(self, variant: Variant, seed: int) -> Result:
         """The variant's row, whatever came of it. Raises `BenchError` if the variant is dense itself."""
+        self._spent = {}
         try:
             return self._measured(variant, seed)
         except BenchError as error:
@@ -161,6 +174,7 @@ class Workbench:
         config = self.plan.config
         carbon = Carbon(config.carbon_intensity, config.pue, config.carbon_source)
         findings.add(carbon_findings(findings.metrics, findings.unavailable, carbon))
+        findings.spent = self._spent
         self._notice(findings)
         result = Result(
             variant=variant.name,
@@ -174,17 +188,24 @@ class Workbench:
         if variant.name != DENSE:
             dense_predictions = self.folder.predictions(self.name(DENSE, seed))
             result.accuracy_kept = judge_accuracy(dense_predictions, predictions, config.accuracy_margin)
-            result.verdicts = self._judge_speed(result.metrics)
-            for scenario in result.scenarios.values():
-                scenario.verdicts = self._judge_speed(scenario.metrics)
         return result
 
-    def _judge_speed(self, metrics: dict[str, Measurement]) -> dict[str, SpeedVerdict]:
-        """Verdicts of the speed-ups, beyond the usual margin or this machine's floor if that is wider."""
+    def judge_speed(self, result: Result) -> None:
+        """Put verdicts on the speed-ups, beyond the usual margin or this machine's floor if that is wider."""
+        if result.variant == DENSE or result.status != "ok":
+            return
         floor = self.environment.noise_floor
-        paired = floor.paired if floor and floor.trials else 0.0
-        margin = max(SPEED_MARGIN, paired)
-        return {name: speed_verdict(metrics[name], margin) for name in SPEEDUPS if name in metrics}
+        margin = max(SPEED_MARGIN, floor.paired if floor and floor.trials else 0.0)
+        result.verdicts = {
+            name: speed_verdict(result.metrics.get(name), margin, result.unavailable.get(name))
+            for name in SPEEDUPS
+        }
+        for scenario in result.scenarios.values():
+            scenario.verdicts = {
+                name: speed_verdict(scenario.metrics[name], margin)
+                for name in SPEEDUPS
+                if name in scenario.metrics
+            }
 
     def _notice(self, findings: Findings) -> None:
         """Keep what disturbed the steps, for the run as a whole."""
@@ -229,7 +250,10 @@ class Workbench:
         work = self.cache.begin(name, request)
         try:
             self.workers.run(work, self.display.stage)
-            return self.cache.keep(kind, name, work)
+            step = self.cache.keep(kind, name, work)
+            for activity, seconds in step.findings.spent.items():
+                self._spent[activity] = self._spent.get(activity, 0.0) + seconds
+            return step
         except StepFailed as error:
             log = self.folder.add_log(f"{request.variant}-{kind}", work / LOG)
             raise StepFailed(f"{kind}: {error} (log: {log})") from None
@@ -253,10 +277,10 @@ def collect(variant: Variant, made: Step, teacher: Step | None, *measured: Step)
 
 
 def add_shared_cost(findings: Findings, name: str, shared: Findings) -> None:
-    """Add the teacher's part of a cost; where it is missing or had otherwise, the sum is unavailable."""
-    own, more = findings.metrics.pop(name, None), shared.metrics.get(name)
+    """Add the teacher's part of a cost; a note where there is none of the same source."""
+    own, more = findings.metrics.get(name), shared.metrics.get(name)
     if own and more and own.source == more.source:
         findings.metrics[name] = own.model_copy(update={"value": own.value + more.value})
-    elif name not in findings.unavailable:
-        reason = shared.unavailable.get(name, "its parts come from different sources")
-        findings.unavailable[name] = f"dense's logits: {reason}"
+    elif own:
+        reason = shared.unavailable.get(name, "they come from another source")
+        findings.notes.append(f"{name.replace('_', ' ')} is without that of dense's logits: {reason}")

@@ -77,7 +77,10 @@ def test_a_pruning_step_costs_at_most_a_quarter_more(benchmark: BenchmarkFixture
 
 
 def test_the_harness_itself_takes_little_of_a_run(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
-    """The share of the wall time that is neither imports, training, warm-up nor timed work."""
+    """The share of the wall time, imports apart, that is neither training, warm-up nor timed work.
+
+    Timed work is whatever a figure of the report is the time or the energy of, idling for it included.
+    """
 
     def demo() -> None:
         command = [sys.executable, "-m", "bench", "run", "--variants", "bmp50+kd,mp", "--out", "run"]

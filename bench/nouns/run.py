@@ -115,7 +115,8 @@ class Result(Document):
 
     `artifact` is relative to the run folder. `cached` names the steps taken over from an earlier run.
     `accuracy_kept` is by split (`validation`, `test`, and `test unseen` where test rows stand in the
-    training file), `verdicts` by metric. `spent` says where the wall time went, in seconds, by activity.
+    training file), `verdicts` by metric. `spent` says where this run's wall time went, in seconds, by
+    activity; what was taken over took none.
     """
 
     variant: str
@@ -142,22 +143,22 @@ class Result(Document):
         return self.status == "ok" and verdict is not None and verdict.word == "faster"
 
     @property
-    def choosing_verdict(self) -> AccuracyVerdict | None:
-        """Its accuracy on the rows that choose: validation, or test where there are no validation rows."""
-        return self.accuracy_kept.get("validation") or self.accuracy_kept.get("test")
-
-    @property
     def is_candidate(self) -> bool:
-        """Whether it is faster than dense and loses less than the margin on the rows that choose."""
-        verdict = self.choosing_verdict
-        return self.is_faster and verdict is not None and verdict.difference > -verdict.margin
+        """Whether it is to be judged on the test rows: faster, and within the margin on the validation rows.
+
+        Without validation rows every faster one is: the rows that judge must not choose.
+        """
+        verdict = self.accuracy_kept.get("validation")
+        chosen = verdict is None or verdict.difference > -verdict.margin
+        return self.is_faster and "test" in self.accuracy_kept and chosen
 
 
 class Run(Document):
     """A whole run: environment, task, configuration and one result per variant and seed.
 
-    `wall_time` is that of the run as a whole, None while it is running; `import_time` the part in which
-    workers import their libraries, once.
+    `fingerprints` are hashes of `rows`, `model`, the product's own `code` and each plugin. `wall_time` is
+    that of the run as a whole, over all sessions where it was resumed, None while it is running;
+    `import_time` the part in which workers import their libraries.
     """
 
     schema_version: Literal[2] = 2
@@ -167,6 +168,7 @@ class Run(Document):
     environment: Environment
     task: TaskSummary
     config: Config
+    fingerprints: dict[str, str]
     wall_time: Measurement | None = None
     import_time: Measurement | None = None
     results: list[Result] = Field(default_factory=list)

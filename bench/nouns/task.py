@@ -45,7 +45,7 @@ class Task:
 
 
 class TaskSummary(Document):
-    """What a run document keeps of its task; `fingerprint` hashes rows, their marks, labels and model."""
+    """What a run document keeps of its task."""
 
     name: str
     description: str
@@ -56,4 +56,3 @@ class TaskSummary(Document):
     dropped: dict[str, int]
     notes: list[str]
     audit: DataAudit
-    fingerprint: str

@@ -43,7 +43,6 @@ def summary(task: Task) -> TaskSummary:
         dropped=dict(task.dropped),
         notes=list(task.notes),
         audit=task.audit,
-        fingerprint=fingerprint(task),
     )
 
 

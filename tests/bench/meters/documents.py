@@ -47,7 +47,6 @@ def run_of(*results: Result) -> Run:
             dropped={},
             notes=[],
             audit=DataAudit(),
-            fingerprint="0",
         ),
         config=Config(
             command="bench run",
@@ -73,5 +72,6 @@ def run_of(*results: Result) -> Run:
             accuracy_margin=0.01,
             keep="all",
         ),
+        fingerprints={"rows": "0", "model": "0", "code": "0"},
         results=list(results),
     )

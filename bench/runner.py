@@ -39,7 +39,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     cannot be made. A `KeyboardInterrupt` passes through, the document left complete up to there.
     """
     environment = fingerprint()
-    environment.noise_floor = noise_floor(environment, plan.config.device)
+    environment.noise_floor = noise_floor(environment, plan.config.device, plan.config.budget)
     run = Run(
         id=folder.path.name,
         started_at=earlier.started_at if earlier else datetime.now(UTC),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.nouns.measurement import METRICS, Better, Measurement
+from bench.nouns.measurement import METRICS, SPEEDUPS, Better, Measurement
 from bench.nouns.run import DENSE, Result
 from bench.nouns.verdict import AccuracyVerdict, SpeedVerdict
 from reports import numbers
@@ -92,8 +92,11 @@ def written(measurement: Measurement, shown: Shown) -> str:
     return mark + numbers.quantity(measurement.value, shown.ladder, interval)
 
 
-def metric_column(name: str, unit: str, better: Better) -> Column:
-    """The column of a metric, also of one that `SHOWN` has no title for."""
+def metric_column(name: str, unit: str, better: Better, scenario: str) -> Column:
+    """The column of a metric, also of one that `SHOWN` has no title for.
+
+    Paired metrics are those of `scenario`, and marked where it did not converge.
+    """
     spoken = name.replace("_", " ").capitalize()
     shown = SHOWN.get(name) or Shown(spoken if unit == "1" else f"{spoken}, {unit}", numbers.PLAIN)
 
@@ -101,7 +104,7 @@ def metric_column(name: str, unit: str, better: Better) -> Column:
         measurement = result.metrics.get(name)
         if measurement is None:
             return ABSENT
-        late = UNCONVERGED if shown.paired and _unconverged(result, name) else ""
+        late = UNCONVERGED if shown.paired and _unconverged(result, name, scenario) else ""
         return written(measurement, shown) + late
 
     arrow = "↑" if better == "higher" else "↓"
@@ -109,17 +112,14 @@ def metric_column(name: str, unit: str, better: Better) -> Column:
     return Column(header, cell)
 
 
-def _unconverged(result: Result, name: str) -> bool:
-    """Whether the scenario a paired metric came from (every one, where none is named) did not converge.
+def _unconverged(result: Result, name: str, scenario: str) -> bool:
+    """Whether the scenario a paired metric came from did not converge.
 
     The speedup of dense over itself is a definition, without an interval: there is nothing to converge.
     """
-    measurement = result.metrics[name]
-    if result.variant == DENSE and name.startswith("speedup") and interval_of(measurement) is None:
+    if result.variant == DENSE and name in SPEEDUPS and interval_of(result.metrics[name]) is None:
         return False
-    scenarios = result.scenarios.values()
-    own = [s for s in scenarios if name in s.metrics and s.metrics[name].value == measurement.value]
-    return any(scenario.converged is False for scenario in own or scenarios)
+    return scenario in result.scenarios and result.scenarios[scenario].converged is False
 
 
 def speed_column(title: str, metric: str, verdicts: Callable[[Result], dict[str, SpeedVerdict]]) -> Column:
@@ -177,6 +177,10 @@ def rounds_columns(name: str) -> list[Column]:
     """How the scenario `name` was measured, and what it found; for results that have it."""
     answers = {True: "yes", False: "no", None: ABSENT}
 
+    def rounds(result: Result) -> str:
+        scenario = result.scenarios[name]
+        return str(scenario.rounds) if scenario.raw else ABSENT
+
     def discarded(result: Result) -> str:
         raw = result.scenarios[name].raw
         return str(len(raw.discarded)) if raw and raw.discarded else ABSENT
@@ -189,7 +193,7 @@ def rounds_columns(name: str) -> list[Column]:
 
     return [
         Column(Header("Threads"), lambda result: str(result.scenarios[name].threads or ABSENT)),
-        Column(Header("Rounds"), lambda result: str(result.scenarios[name].rounds or ABSENT)),
+        Column(Header("Rounds"), rounds),
         Column(Header("Discarded"), discarded),
         Column(Header("Throttled?", numeric=False), throttled),
         Column(Header("Converged?", numeric=False), lambda result: answers[result.scenarios[name].converged]),
@@ -198,7 +202,14 @@ def rounds_columns(name: str) -> list[Column]:
     ]
 
 
-COLUMNS = {name: metric_column(name, metric.unit, metric.better) for name, metric in METRICS.items()} | {
+def metric_columns(scenario: str) -> dict[str, Column]:
+    """The columns of all catalogued metrics, the paired ones those of `scenario`."""
+    return {
+        name: metric_column(name, metric.unit, metric.better, scenario) for name, metric in METRICS.items()
+    }
+
+
+VERDICT_COLUMNS = {
     "points": accuracy_column("Δ pts ↑", points),
     "verdict": accuracy_column("Accuracy kept?", _word, numeric=False),
     "verdict_unseen": accuracy_column("Kept on unseen?", _word, "test unseen", numeric=False),

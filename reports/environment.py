@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console, RenderableType
 
 from bench.nouns.environment import Caution, Device, Environment, NoiseFloor
-from reports.numbers import BYTES, HERTZ, PERCENT, WATTS, counted, quantity
+from reports.numbers import BYTES, HERTZ, PERCENT, WATTS, quantity
 from reports.terminal import literal, show, two_columns
 
 
@@ -29,6 +29,13 @@ def render(environment: Environment, console: Console) -> None:
 def said(caution: Caution) -> str:
     """A warning and its remedy in one line."""
     return f"{caution.text}; {caution.remedy}"
+
+
+def floor_source(floor: NoiseFloor) -> str:
+    """`60 A/A trials of the quick budget, 2026-05-11`, or that it is a starting value and why."""
+    if floor.measured_at is None:
+        return floor.source
+    return f"{floor.trials} {floor.source}, {floor.measured_at:%Y-%m-%d}"
 
 
 def _section(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[RenderableType]:
@@ -88,5 +95,4 @@ def _noise_floor(floor: NoiseFloor | None) -> Iterator[tuple[str, str]]:
         return
     yield "within a run", f"{quantity(floor.paired, PERCENT)} of a paired ratio"
     yield "between runs", f"{quantity(floor.between, PERCENT)} of an absolute time"
-    how = f", {counted(floor.trials, 'trial')}, {floor.measured_at:%Y-%m-%d}" if floor.measured_at else ""
-    yield "source", floor.source + how
+    yield "source", floor_source(floor)

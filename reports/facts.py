@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.nouns.environment import NoiseFloor
 from bench.nouns.run import DENSE, Run
+from reports.environment import floor_source
 from reports.numbers import BYTES, SECONDS, counted, percent, quantity
 from reports.parts import Fact
 
@@ -72,8 +73,7 @@ def _machine(run: Run) -> str:
 def _noise_floor(floor: NoiseFloor | None) -> str:
     if floor is None:
         return ""
-    trials = f"{floor.trials} A/A trials, {floor.measured_at:%Y-%m-%d}" if floor.measured_at else floor.source
-    return f"paired {percent(floor.paired)}, between runs {percent(floor.between)} ({trials})"
+    return f"paired {percent(floor.paired)}, between runs {percent(floor.between)} ({floor_source(floor)})"
 
 
 def _training(run: Run) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bench.nouns.run import DENSE, Result, Run
 from reports.parts import Line, Name
 
@@ -12,6 +14,14 @@ CACHED = "(c)"
 def ordered(run: Run) -> list[Result]:
     """The run's results, dense first, else in their own order."""
     return sorted(run.results, key=lambda result: result.variant != DENSE)
+
+
+def by_variant(results: Iterable[Result]) -> list[list[Result]]:
+    """The results of each variant, which differ by seed, in the order in which the variants come."""
+    seeds: dict[str, list[Result]] = {}
+    for result in results:
+        seeds.setdefault(result.variant, []).append(result)
+    return list(seeds.values())
 
 
 def label(run: Run, result: Result) -> str:

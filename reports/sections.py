@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from bench.nouns.run import Result, Run, Scenario
 from bench.nouns.verdict import ClassChange
-from reports.columns import COLUMNS
+from reports.columns import SHOWN
 from reports.environment import said
 from reports.names import named
 from reports.numbers import SECONDS, p_value, quantity, signed
@@ -109,7 +109,7 @@ def _stopped(run: Run, results: list[Result]) -> Iterator[Line]:
     for result, name, scenario in _scenarios(results):
         if scenario.converged is False:
             why = scenario.stopped or "no reason was recorded"
-            yield (*named(run, result), f", scenario {name}, after {scenario.rounds} rounds: {why}")
+            yield (*named(run, result), f", scenario {name}: {why}")
 
 
 def _unsteady(run: Run, results: list[Result]) -> Iterator[Line]:
@@ -148,7 +148,7 @@ def _unavailable(run: Run, results: list[Result], detail: bool) -> Iterator[Line
     lacking: dict[str, dict[str, list[Result]]] = {}
     for result in results:
         for metric, reason in result.unavailable.items():
-            if (metric in COLUMNS and COLUMNS[metric].header.detail) == detail:
+            if (metric in SHOWN and SHOWN[metric].detail) == detail:
                 lacking.setdefault(reason, {}).setdefault(metric, []).append(result)
     for reason, metrics in lacking.items():
         groups: dict[str, list[str]] = {}

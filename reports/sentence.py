@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict
+from reports.names import by_variant
 from reports.numbers import Interval, percent, signed, span, spread
 from reports.parts import Line, Name
 
@@ -95,70 +96,117 @@ def _accuracy(seeds: list[Result]) -> str:
 
 
 def _why_none(run: Run) -> Line:
-    compressed = [r for r in run.results if r.variant != DENSE and r.status == "ok"]
     if run.status != "complete":
         return (f"the run is not complete ({run.status}).",)
-    if not compressed:
+    compressed = by_variant(result for result in run.results if result.variant != DENSE)
+    measured = [seeds for seeds in compressed if any(result.status == "ok" for result in seeds)]
+    faster = [seeds for seeds in measured if any(result.is_faster for result in seeds)]
+    promising = [seeds for seeds in faster if any(result.is_candidate for result in seeds)]
+    candidates = [seeds for seeds in promising if all(result.is_candidate for result in seeds)]
+    if not measured:
         return ("no compressed variant was measured.",)
-    faster = [result for result in compressed if result.is_faster]
     if not faster:
-        return _none_faster(compressed)
-    candidates = [result for result in faster if result.is_candidate]
-    if candidates:
-        return _none_confirmed(candidates)
-    verdicts = [verdict for result in faster if (verdict := result.choosing_verdict)]
-    return _none_kept(verdicts) if verdicts else ("accuracy was not judged against ", Name(DENSE), ".")
+        return _none_faster(measured)
+    if not promising:
+        return _none_chosen(faster)
+    return _not_confirmed(_fastest(candidates)) if candidates else _not_every_seed(_fastest(promising))
 
 
-def _none_faster(compressed: list[Result]) -> Line:
-    timed = [result for result in compressed if "speedup" in result.metrics]
+def _fastest(variants: list[list[Result]]) -> list[Result]:
+    """The seeds of the variant that is fastest where it is slowest."""
+    return max(variants, key=lambda seeds: min(ratio.value for ratio in _metric(seeds, "speedup")))
+
+
+def _none_faster(variants: list[list[Result]]) -> Line:
+    timed = [seeds for seeds in variants if _metric(seeds, "speedup")]
     if not timed:
         return ("no speed-up was measured.",)
-    fastest = max(timed, key=lambda result: result.metrics["speedup"].value)
-    amount, word = _pace([fastest.metrics["speedup"]])
-    verdict = fastest.verdicts.get("speedup")
-    beyond = f" beyond the margin of {percent(verdict.margin)}" if verdict else ""
+    fastest = _fastest(timed)
+    amount, word = _pace(_metric(fastest, "speedup"))
+    margins = [result.verdicts["speedup"].margin for result in fastest if "speedup" in result.verdicts]
+    beyond = f" beyond the margin of {percent(max(margins))}" if margins else ""
     return (
-        f"none is faster{beyond}; the fastest, ",
-        Name(fastest.variant),
+        f"none was shown to be faster{beyond}; the fastest, ",
+        Name(fastest[0].variant),
         f", is {amount} {word} ",
         Name(DENSE),
         ".",
     )
 
 
-def _none_confirmed(candidates: list[Result]) -> Line:
-    fastest = max(candidates, key=lambda result: result.metrics["speedup"].value)
-    verdict = verdict_of(fastest)
-    assert verdict is not None
-    doubt: str = "not over all variants tried" if verdict.word == "kept" else verdict.word
-    if verdict.rows_needed:
-        doubt += f"; {verdict.rows_needed:,} rows would be enough to tell"
-    amount, word = _pace([fastest.metrics["speedup"]])
-    return (
-        Name(fastest.variant),
-        f" is {amount} {word} ",
-        Name(DENSE),
-        f" and loses little on the validation rows, but the test rows do not confirm it ({doubt}).",
-    )
-
-
-def _none_kept(verdicts: list[AccuracyVerdict]) -> Line:
+def _none_chosen(faster: list[list[Result]]) -> Line:
+    """None of those faster lost little enough on the validation rows to be a candidate."""
+    judged = [[r for r in seeds if r.is_faster and "validation" in r.accuracy_kept] for seeds in faster]
+    verdicts = [_worst(seeds, "validation").accuracy_kept["validation"] for seeds in judged if seeds]
+    if not verdicts:
+        return ("accuracy was not judged against ", Name(DENSE), ".")
     margin = spread(100 * verdicts[0].margin)
     needed = [verdict.rows_needed for verdict in verdicts if verdict.rows_needed]
     if needed and all(verdict.word == "underpowered" for verdict in verdicts):
         rows = max(verdict.rows for verdict in verdicts)
         return (
-            f"{rows:,} rows are too few to tell whether accuracy is kept within {margin} points; "
+            f"{rows:,} validation rows are too few to tell whether accuracy is kept within {margin} points; "
             f"it takes {max(needed):,}.",
         )
     enough = f"; {max(needed):,} rows would be enough to tell" if needed else ""
     words = _list([verdict.word for verdict in verdicts])
     return (
-        f"none of the faster ones was shown to keep accuracy within {margin} points of ",
-        Name(DENSE),
-        f" ({words}){enough}.",
+        f"every faster variant loses {margin} points of accuracy or more on the validation rows "
+        f"({words}){enough}.",
     )
+
+
+def _not_every_seed(seeds: list[Result]) -> Line:
+    """What keeps a variant from being a candidate that is one with some of its seeds."""
+    slow = [result for result in seeds if result.status == "ok" and not result.is_faster]
+    unmeasured = [result for result in seeds if result.status != "ok"]
+    lossy = [result for result in seeds if result.is_faster and not result.is_candidate]
+    margin = spread(100 * next(verdict.margin for verdict in map(verdict_of, seeds) if verdict))
+    faults = (
+        ("not shown to be", slow),
+        ("not measured", unmeasured),
+        (f"at least {margin} points less accurate on the validation rows", lossy),
+    )
+    return (
+        Name(seeds[0].variant),
+        " is faster than ",
+        Name(DENSE),
+        f" with {_seeds([result for result in seeds if result.is_faster])}, but ",
+        " and ".join(f"{fault} with {_seeds(own)}" for fault, own in faults if own),
+        ".",
+    )
+
+
+def _not_confirmed(seeds: list[Result]) -> Line:
+    """Why a candidate, the fastest, is not recommended: the test rows judge."""
+    worst = _worst(seeds, "test")
+    verdict = worst.accuracy_kept["test"]
+    doubt: str = verdict.word
+    if verdict.word == "kept":
+        doubt = "kept only before Holm's adjustment over all candidates"
+    elif len(seeds) > 1:
+        doubt += f" with {_seeds([worst])}"
+    if verdict.rows_needed:
+        doubt += f"; {verdict.rows_needed:,} rows would be enough to tell"
+    amount, word = _pace(_metric(seeds, "speedup"))
+    chosen = " and loses little on the validation rows" if "validation" in worst.accuracy_kept else ""
+    return (
+        Name(seeds[0].variant),
+        f" is {amount} {word} ",
+        Name(DENSE),
+        f"{chosen}, but the test rows do not confirm that it keeps accuracy ({doubt}).",
+    )
+
+
+def _worst(seeds: list[Result], split: str) -> Result:
+    """The seed whose accuracy on `split` is furthest from kept: it counts for the variant."""
+    return max(seeds, key=lambda result: result.accuracy_kept[split].p_value)
+
+
+def _seeds(results: list[Result]) -> str:
+    """`seed 2`, `seeds 0 and 1`, `seeds 0, 1 and 3`."""
+    *first, last = [str(result.seed) for result in results]
+    return f"seeds {', '.join(first)} and {last}" if first else f"seed {last}"
 
 
 def _list(words: Sequence[str]) -> str:

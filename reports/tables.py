@@ -10,8 +10,17 @@ from functools import partial
 from bench.nouns.audit import SplitAudit
 from bench.nouns.run import Result, Run
 from reports import numbers
-from reports.columns import COLUMNS, END_TO_END, ESTIMATED, UNCONVERGED, Column, metric_column, rounds_columns
-from reports.names import BEST, CACHED, label, several_seeds
+from reports.columns import (
+    END_TO_END,
+    ESTIMATED,
+    UNCONVERGED,
+    VERDICT_COLUMNS,
+    Column,
+    metric_column,
+    metric_columns,
+    rounds_columns,
+)
+from reports.names import BEST, CACHED, by_variant, label, several_seeds
 from reports.parts import ABSENT, Header, Row, Table
 from reports.sentence import verdict_of
 
@@ -166,8 +175,10 @@ def tables(run: Run, results: list[Result]) -> tuple[Table, ...]:
 
 
 def _metric_tables(run: Run, results: list[Result]) -> Iterator[Table]:
+    headline = f"batch {run.config.batch_size}"
+    known = metric_columns(headline) | VERDICT_COLUMNS
     for group in (*GROUPS, _others(results)):
-        columns = [COLUMNS.get(name) or _other_column(results, name) for name in group.names]
+        columns = [known.get(name) or _other_column(results, name, headline) for name in group.names]
         title = _title(group.title.format(config=run.config), run)
         table = _table(run, title, results, columns, every_row=group is GROUPS[0])
         yield replace(table, notes=tuple((note,) for note in group.notes(run)))
@@ -184,9 +195,9 @@ def _others(results: list[Result]) -> Group:
     return Group("Other", tuple(names))
 
 
-def _other_column(results: list[Result], name: str) -> Column:
+def _other_column(results: list[Result], name: str, scenario: str) -> Column:
     example = next(result.metrics[name] for result in results if name in result.metrics)
-    return metric_column(name, example.unit, example.better)
+    return metric_column(name, example.unit, example.better, scenario)
 
 
 def _table(
@@ -208,9 +219,7 @@ def _table(
 
 def _seeds_table(run: Run, results: list[Result]) -> Table:
     """One row for each variant, over all its seeds; none where there is but one seed."""
-    by_variant: dict[str, list[Result]] = {}
-    for result in results if several_seeds(run) else ():
-        by_variant.setdefault(result.variant, []).append(result)
+    variants = by_variant(results) if several_seeds(run) else []
     headers = (
         Header("Mean accuracy, % ↑"),
         Header("Accuracy, %", detail=True),
@@ -220,8 +229,12 @@ def _seeds_table(run: Run, results: list[Result]) -> Table:
         Header("Faster in"),
     )
     rows = (
-        Row(f"{BEST} {name}" if own[0].recommended else name, _over_seeds(own), best=own[0].recommended)
-        for name, own in by_variant.items()
+        Row(
+            f"{BEST} {own[0].variant}" if own[0].recommended else own[0].variant,
+            _over_seeds(own),
+            best=own[0].recommended,
+        )
+        for own in variants
     )
     title = _title(f"Over {len(run.config.seeds)} seeds, from the least to the greatest", run)
     return Table(title, headers, tuple(rows)).filled()
@@ -255,7 +268,7 @@ def _scenario_tables(run: Run, results: list[Result]) -> Iterator[Table]:
     )
     for name, batch_size, padding in kinds:
         members = [
-            result.model_copy(update={"metrics": scenario.metrics, "scenarios": {name: scenario}})
+            result.model_copy(update={"metrics": scenario.metrics})
             for result in results
             if (scenario := result.scenarios.get(name))
             and (scenario.batch_size, scenario.padding) == (batch_size, padding)
@@ -264,7 +277,7 @@ def _scenario_tables(run: Run, results: list[Result]) -> Iterator[Table]:
         size = "" if told else f", batch size {batch_size}"
         metrics = dict.fromkeys(metric for member in members for metric in member.metrics)
         columns = rounds_columns(name)
-        columns += [_other_column(members, metric) for metric in metrics]
+        columns += [_other_column(members, metric, name) for metric in metrics]
         columns += [_machine_column(name, reading) for reading in MACHINE]
         table = _table(run, _title(f"Scenario {name}{size}", run), members, columns)
         notes = () if padding == "none" else ((f"padding: {padding}",),)
@@ -301,9 +314,14 @@ def _spent_table(run: Run, results: list[Result]) -> Table:
     columns = [Column(Header(activity.capitalize()), spent(activity)) for activity in activities]
     columns.append(Column(Header("Together"), altogether))
     table = _table(run, _title("Where the time went", run), results, columns)
-    whole = run.wall_time
-    notes = ((f"the whole run took {numbers.quantity(whole.value, numbers.SECONDS)}",),) if whole else ()
-    return replace(table, notes=notes, detail=True)
+    return replace(table, notes=tuple((note,) for note in _spent_notes(run)), detail=True)
+
+
+def _spent_notes(run: Run) -> Iterator[str]:
+    if any(result.cached for result in run.results):
+        yield f"steps taken over {CACHED} are not counted here"
+    if run.wall_time:
+        yield f"the whole run took {numbers.quantity(run.wall_time.value, numbers.SECONDS)}"
 
 
 def _data_table(run: Run) -> Table:

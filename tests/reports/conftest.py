@@ -221,7 +221,38 @@ def variant(
         scenarios=scenarios(name, speed, converged),
         accuracy_kept={"validation": verdict(word, difference + 0.001), "test": verdict(word, difference)},
         verdicts=speed_verdicts(found),
-        spent={"compress": 94.2, "warm-up": 12.4, "timing": 31.9 / speed, "accuracy": 10.2 / speed},
+        spent={"training": 94.2, "warm-up": 12.4, "timing": 31.9 / speed, "accuracy": 10.2 / speed},
+    )
+
+
+def throttled(result: Result) -> Result:
+    """The result as a GPU leaves it that was slowed down in every round of the headline scenario."""
+    headline = result.scenarios["batch 32"]
+    assert headline.raw
+    stopped = "gave up after 4 rounds, 4 of them discarded"
+    scenario = headline.model_copy(
+        update={
+            "rounds": 0,
+            "converged": False,
+            "throttled": True,
+            "stopped": stopped,
+            "metrics": {},
+            "verdicts": {},
+            "raw": headline.raw.model_copy(
+                update={"discarded": dict.fromkeys(range(4), "hardware slowdown")}
+            ),
+        }
+    )
+    speedups = ("speedup", "speedup_same_precision")
+    lacking = dict.fromkeys(("throughput", *speedups), stopped)
+    not_comparable = SpeedVerdict(word="not comparable", margin=0.02, reason=stopped)
+    return result.model_copy(
+        update={
+            "metrics": {name: value for name, value in result.metrics.items() if name not in lacking},
+            "unavailable": result.unavailable | lacking,
+            "scenarios": result.scenarios | {"batch 32": scenario},
+            "verdicts": dict.fromkeys(speedups, not_comparable),
+        }
     )
 
 
@@ -280,6 +311,7 @@ def sixteen_results() -> list[Result]:
 def results() -> list[Result]:
     best = variant("bmp25+kd+mp", "kept", -0.0021, 3.104, 0.3756, 2.21)
     cached = variant("bmp25", "kept", 0.0013, 1.312, 0.7513, 1.312)
+    del cached.spent["training"]
     return [
         cached.model_copy(
             update={"cached": ["compress"], "notes": ["2 layers lost all their heads and are skipped"]}
@@ -339,7 +371,7 @@ def run() -> Run:
                 between=0.238,
                 trials=60,
                 measured_at=datetime(2026, 4, 2, 11, 0, tzinfo=UTC),
-                source="bench calibrate",
+                source="A/A trials of the quick budget",
             ),
             warnings=[
                 Caution(
@@ -373,7 +405,6 @@ def run() -> Run:
                     "test": split_audit(ROWS, in_train=1644),
                 }
             ),
-            fingerprint="ab12",
         ),
         config=Config(
             command="bench run --variants all",
@@ -399,6 +430,7 @@ def run() -> Run:
             accuracy_margin=0.01,
             keep="best",
         ),
+        fingerprints={"rows": "ab12", "model": "cd34", "code": "ef56"},
         wall_time=Measurement(value=1461.0, unit="s", better="lower", source="perf_counter"),
         results=results(),
     )
@@ -438,6 +470,13 @@ def seeded(run: Run) -> Run:
     ]
     config = run.config.model_copy(update={"seeds": [1, 2]})
     return run.model_copy(update={"config": config, "results": marked})
+
+
+@pytest.fixture
+def slowed(run: Run) -> Run:
+    """A run in which one variant's headline scenario has no figure."""
+    results = [throttled(result) if result.variant == "mp" else result for result in run.results]
+    return run.model_copy(update={"results": results})
 
 
 @pytest.fixture

@@ -153,3 +153,9 @@ def test_each_warning_stands_on_its_own_line_before_the_conclusion(run: Run) -> 
 def test_a_run_with_no_results_prints(run: Run) -> None:
     out = printed(run.model_copy(update={"results": []}))
     assert out.rstrip().endswith("no compressed variant was measured.")
+
+
+def test_a_run_in_which_a_variant_s_speed_is_missing_prints_whole(slowed: Run) -> None:
+    out = printed(slowed)
+    assert "throughput, speedup, speedup same precision (mp)" in re.sub(r"\s+", " ", out)
+    assert max(map(cell_len, out.splitlines())) <= 80

@@ -140,12 +140,30 @@ def test_an_unconverged_ratio_is_marked_and_converged_ones_are_not(run: Run) -> 
 def test_the_mark_follows_the_scenario_the_value_came_from(run: Run) -> None:
     mp = run.result("mp")
     assert mp
+    assert mp.scenarios["batch 1"].metrics["speedup"].value == mp.metrics["speedup"].value
     own = mp.scenarios["batch 32"].model_copy(update={"converged": True})
-    other = mp.scenarios["batch 1"]
-    moved = other.metrics | {"speedup": measured("speedup", 0.5, "test")}
-    scenarios = {"batch 32": own, "batch 1": other.model_copy(update={"metrics": moved})}
-    speed = report(changed(run, "mp", scenarios=scenarios)).tables[0]
-    assert row(speed, "mp")["Speedup over dense ↑"] == "0.87 ± 0.04"
+    shown = report(changed(run, "mp", scenarios=mp.scenarios | {"batch 32": own}))
+    assert row(shown.tables[0], "mp")["Speedup over dense ↑"] == "0.87 ± 0.04"
+    assert row(table(shown, "Scenario batch 32 ("), "mp")["Speedup over dense ↑"] == "0.87 ± 0.04"
+    assert row(table(shown, "Scenario batch 1 ("), "mp")["Speedup over dense ↑"] == "0.87 ± 0.04*"
+
+
+def test_a_scenario_without_figures_says_why_and_leaves_the_others_alone(slowed: Run, run: Run) -> None:
+    full = report(slowed)
+    speed = row(full.tables[0], "mp")
+    assert (speed["Speedup over dense ↑"], speed["Faster?"]) == ("–", "not comparable")
+    assert speed["Accuracy, % ↑"] == row(report(run).tables[0], "mp")["Accuracy, % ↑"]
+    cells = row(table(full, "Scenario batch 32 ("), "mp")
+    assert (cells["Rounds"], cells["Discarded"], cells["Throttled?"]) == ("0", "4", "yes")
+    assert (cells["Converged?"], cells["Samples per second ↑"], cells["Faster?"]) == ("no", "–", "–")
+    assert table(full, "Scenario batch 1 (") == table(report(run), "Scenario batch 1 (")
+    reason = "gave up after 4 rounds, 4 of them discarded"
+    assert f"throughput, speedup, speedup same precision (mp): {reason}" in section(full, "Not available")
+    assert f"mp, scenario batch 32: {reason}" in section(full, "Stopped before converging")
+    assert f"mp not comparable: {reason}" in section(full, "Speed verdicts")
+    assert section(full, "Throttled") == [
+        "mp, scenario batch 32: 4 of 4 rounds are left out: hardware slowdown (4)"
+    ]
 
 
 def test_seeds_are_named_only_where_there_are_several(run: Run) -> None:
@@ -164,7 +182,7 @@ def test_each_scenario_has_a_table_with_rounds_and_convergence(run: Run) -> None
     cells = row(single, "mp")
     assert (cells["Rounds"], cells["Converged?"]) == ("200", "no")
     assert cells["Tokens per second ↑"] == "11.5 k*"
-    assert "mp, scenario batch 1, after 200 rounds: 200 rounds reached at a half-width of 4.1 %" in section(
+    assert "mp, scenario batch 1: 200 rounds reached at a half-width of 4.1 %" in section(
         report(run), "Stopped before converging"
     )
 
@@ -363,7 +381,7 @@ def test_a_floor_that_nobody_measured_here_says_so(run: Run) -> None:
 
     assert run.environment.noise_floor
     assert said(run.environment.noise_floor) == (
-        "paired 1.3 %, between runs 24 % (60 A/A trials, 2026-04-02)"
+        "paired 1.3 %, between runs 24 % (60 A/A trials of the quick budget, 2026-04-02)"
     )
     assert said(NoiseFloor(paired=0.05, between=0.25, source="starting values")) == (
         "paired 5 %, between runs 25 % (starting values)"
@@ -374,7 +392,9 @@ def test_where_the_time_went_adds_up(run: Run) -> None:
     spent = table(report(run), "Where the time went")
     assert row(spent, "mp")["Timing"] == "36.5 s"
     assert row(spent, "dense")["Together"] == "49.4 s"
-    assert spent.notes == (("the whole run took 24.4 min",),)
+    assert row(spent, "mp")["Training"] == "1.57 min"
+    assert row(spent, "bmp25 (c)")["Training"] == "–"
+    assert spent.notes == (("steps taken over (c) are not counted here",), ("the whole run took 24.4 min",))
 
 
 def test_what_the_machine_did_stands_beside_the_scenario_without_its_rounds(run: Run) -> None:

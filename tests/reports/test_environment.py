@@ -58,7 +58,7 @@ FULL = PLAIN.model_copy(
             between=0.137,
             trials=60,
             measured_at=datetime(2026, 5, 11, 9, 30, tzinfo=UTC),
-            source="bench calibrate",
+            source="A/A trials of the quick budget",
         ),
         "commit": "36c5e4d+dirty",
         "warnings": [
@@ -131,7 +131,7 @@ def test_an_ordinary_machine_at_80_columns() -> None:
         "OpenMP threads   spin for 98.7 % of their waiting",
         "within a run  2.10 % of a paired ratio",
         "between runs  13.7 % of an absolute time",
-        "source        bench calibrate, 60 trials, 2026-05-11",
+        "source        60 A/A trials of the quick budget, 2026-05-11",
         "spinning  threads spin [31m while they wait; set [b]OMP_WAIT_POLICY=PASSIVE",
         "load      other processes used 51% of the CPU; stop them",
     ],

@@ -30,7 +30,7 @@ LEGEND = {
     ESTIMATED: "~ estimated: a modelled value, not a measured one; no verdict rests on it",
     UNCONVERGED: "* not converged: the interval was still too wide when measuring stopped",
     CACHED: "(c) taken over from an earlier run; its costs are the original ones",
-    BEST: "★ best: recommended; chosen on validation data, judged on the test rows",
+    BEST: "★ best: recommended; chosen on validation rows, if any; judged on test rows",
 }
 MACHINE = {
     "steal": ("Taken by other guests", numbers.PERCENT),
@@ -56,8 +56,8 @@ def _accuracy_and_speed_notes(run: Run) -> Iterator[str]:
         yield "unseen rows: the test rows whose text is not in the training file"
     margins = {verdict.margin for result in run.results for verdict in result.verdicts.values()}
     if margins:
-        within = " or ".join(map(numbers.percent, sorted(margins)))
-        yield f"faster, slower: the whole interval is beyond 1 ± {within}; same: it is within"
+        factor = " or ".join(f"{1 + margin:.4g}" for margin in sorted(margins))
+        yield f"faster, slower: the whole interval is beyond a factor of {factor}; same: within it"
 
 
 def _accuracy_notes(run: Run) -> Iterator[str]:

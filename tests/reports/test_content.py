@@ -264,7 +264,7 @@ def test_speed_is_judged_beside_the_speedup_and_the_margin_is_named(run: Run) ->
     assert heads.index("Faster?") == heads.index("Speedup over dense ↑") + 1
     assert row(first, "mp")["Faster?"] == "slower"
     assert row(table(report(run), "Throughput"), "mp")["Faster at same precision?"] == "inconclusive"
-    assert any("beyond 1 ± 2 %" in text(note) for note in first.notes)
+    assert any("beyond a factor of 1.02" in text(note) for note in first.notes)
     assert "mp inconclusive (same precision): 0.970 to 1.030, against a margin of 2%" in section(
         report(run), "Speed verdicts"
     )

@@ -54,10 +54,11 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     started = time.perf_counter()
     at_start = start_cautions(environment, plan.config.device)
     folder.write(run)
-    with Workers() as workers:
-        run.import_time = plain_time(workers.import_time_s + time_of(earlier, "import_time"))
-        bench = Workbench(plan, folder, workers, display, environment)
-        try:
+    workers = Workers()
+    bench = Workbench(plan, folder, workers, display, environment)
+    try:
+        with workers:
+            run.import_time = plain_time(workers.import_time_s + time_of(earlier, "import_time"))
             for number, (variant, seed) in enumerate(rows, start=1):
                 display.begin(variant.name, number, len(rows))
                 result = done.get((variant.name, seed)) or bench.result(variant, seed)
@@ -65,17 +66,17 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
                 run.results.append(result)
                 folder.write(run)
                 display.end(result)
-            run.status = "complete"
-        except BaseException:
-            run.status = "interrupted"
-            raise
-        finally:
-            run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
-            if run.status == "complete":
-                recommend(run)
-            seen_before = earlier.environment.warnings if earlier else []
-            environment.warnings = cautions(run, plan, [*seen_before, *at_start, *bench.cautions])
-            folder.write(run)
+        run.status = "complete"
+    except BaseException:
+        run.status = "interrupted"
+        raise
+    finally:
+        run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
+        if run.status == "complete":
+            recommend(run)
+        seen_before = earlier.environment.warnings if earlier else []
+        environment.warnings = cautions(run, plan, [*seen_before, *at_start, *bench.cautions])
+        folder.write(run)
     for result in run.results:
         if plan.config.keep == "none" or (plan.config.keep == "best" and not result.recommended):
             bench.drop_artifact(result)

@@ -15,6 +15,7 @@ ARRIVAL = "longest of the batch, arrival order"
 FIXED = "all rows to {width} tokens, arrival order"
 SORTED = "longest of the batch, rows sorted by length"
 SHAPE = "none, {width} tokens a row"
+MOST_SLICES = 512
 Places = tuple[int, ...]
 
 
@@ -67,9 +68,14 @@ def filled(row: Encoded, width: int) -> Encoded:
 
 
 def cut(places: Sequence[int], size: int) -> tuple[Places, ...]:
-    """`places` in slices of `size`, without a last partial one unless it is the only one."""
+    """`places` in slices of `size`, without a last partial one unless it is the only one.
+
+    Of more than `MOST_SLICES` evenly spread ones are taken: each is held on the device by every contender.
+    """
     whole = len(places) // size * size or len(places)
-    return tuple(tuple(places[start : start + size]) for start in range(0, whole, size))
+    starts = range(0, whole, size)
+    step = -(-len(starts) // MOST_SLICES)
+    return tuple(tuple(places[start : start + size]) for start in starts[::step])
 
 
 def headline(subject: Subject, batch_size: int) -> Feed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.encoding import Batch
-from bench.meters.feeds import Feed, cut, filled, headline, padded, shaped, threaded, usual
+from bench.meters.feeds import MOST_SLICES, Feed, cut, filled, headline, padded, shaped, threaded, usual
 from bench.meters.subject import Subject
 from tests.bench.meters.conftest import ROWS, Open
 
@@ -24,6 +26,14 @@ def test_a_last_partial_batch_is_timed_only_where_it_is_the_only_one(
     feed = headline(subject("dense"), size)
     assert len(feed.slices) == slices
     assert {len(slice_) for slice_ in feed.slices} == {min(size, len(ROWS))}
+
+
+def test_of_very_many_rows_evenly_spread_ones_are_taken() -> None:
+    slices = cut(range(100_000), 1)
+    assert len(slices) <= MOST_SLICES
+    gaps = {later[0] - earlier[0] for earlier, later in itertools.pairwise(slices)}
+    assert len(gaps) == 1
+    assert slices[-1][0] > 99_000
 
 
 @given(st.integers(1, 200), st.integers(1, 64))

@@ -23,6 +23,7 @@ from bench.nouns.environment import Caution, Environment
 UNITS = {
     "steal": "1",
     "throttled": "1",
+    "others": "1",
     "load": "1",
     "sm_clock": "Hz",
     "temperature": "°C",
@@ -44,7 +45,8 @@ BUSY_GPU = 0.10
 SPINS = 0.2
 LOAD_SAMPLE_S = 0.3
 SPIN_SAMPLE_S = 0.05
-SLOWER = "ratios hold, absolute times are high"
+BUSY_ROUNDS = 0.10
+SLOWER = "absolute times are high, and speed-ups of models that use the cores differently can move"
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,14 @@ def throttled_share(before: Counters, now: Counters) -> float | None:
 
 
 def busy_share_of_others(before: Counters, now: Counters) -> float:
-    """The share of all cores' time that other processes of this machine used."""
+    """The share of all cores' time that other processes of this machine used.
+
+    Cores' time is counted in ticks and our own is not, so that a short while can give less than nothing.
+    """
     cores_s = now.cores_s - before.cores_s
     unused_s = now.idle_s - before.idle_s + (now.stolen_s or 0.0) - (before.stolen_s or 0.0)
     own_s = now.own_s - before.own_s
-    return max(0.0, cores_s - unused_s - own_s) / cores_s if cores_s > 0 else 0.0
+    return (cores_s - unused_s - own_s) / cores_s if cores_s > 0 else 0.0
 
 
 class RoundWatch:
@@ -120,8 +125,8 @@ class RoundWatch:
         self._gpu = gpu_handle(device)
         # NVML and the kernel keep what they support, so the keys of one reading are those of all.
         self._before = read_counters(self._group)
-        counted = {"steal": self._before.stolen_s, "throttled": self._before.throttled_s, "load": 0.0}
-        first = counted | self._read_gpu()
+        counted = {"steal": self._before.stolen_s, "throttled": self._before.throttled_s}
+        first = counted | {"others": 0.0, "load": 0.0} | self._read_gpu()
         self._keys = [name for name in UNITS if first.get(name) is not None]
 
     def begin(self) -> None:
@@ -134,6 +139,7 @@ class RoundWatch:
         readings = {
             "steal": stolen_share(self._before, now),
             "throttled": throttled_share(self._before, now),
+            "others": busy_share_of_others(self._before, now),
             "load": load_average(),
             **self._read_gpu(),
         }
@@ -209,7 +215,11 @@ def start_cautions(environment: Environment, device: str) -> list[Caution]:
     before = read_counters(None)
     time.sleep(LOAD_SAMPLE_S)
     busy = busy_share_of_others(before, read_counters(None))
-    return [*setting_cautions(environment), *load_cautions(busy), *gpu_cautions(*gpu_use(device))]
+    return [
+        *setting_cautions(environment),
+        *load_cautions(busy, BUSY, "at the start"),
+        *gpu_cautions(*gpu_use(device)),
+    ]
 
 
 def present_cautions(environment: Environment, device: str) -> list[Caution]:
@@ -228,10 +238,13 @@ def present_cautions(environment: Environment, device: str) -> list[Caution]:
 def round_cautions(machines: Iterable[dict[str, Series]], quota: float | None) -> list[Caution]:
     """What to say of time lost in rounds, whenever they were: from the readings of each scenario.
 
-    `quota` in cores, under which they were timed. The shares are means over all rounds that have the reading.
+    `quota` in cores, under which they were timed. The shares are means over all rounds that have the reading;
+    that of other processes is the worst scenario's, since company comes and goes.
     """
     rounds, when = list(machines), "while the variants were timed"
+    busy = max((mean_reading([machine], "others") or 0.0 for machine in rounds), default=0.0)
     return [
+        *load_cautions(busy, BUSY_ROUNDS, "while some variant was timed"),
         *steal_cautions(mean_reading(rounds, "steal"), when),
         *throttling_cautions(mean_reading(rounds, "throttled"), quota, when),
     ]
@@ -249,14 +262,14 @@ def gpu_use(device: str) -> tuple[int | None, float | None]:
     return (other_processes(handle), utilisation(handle)) if handle else (None, None)
 
 
-def load_cautions(busy: float) -> list[Caution]:
-    """What to say where other processes used the share `busy` of all cores' time.
+def load_cautions(busy: float, most: float, when: str) -> list[Caution]:
+    """What to say where other processes used the share `busy` of all cores' time, above `most`.
 
     The load average is recorded, but nothing is decided by it: it remembers our own last run.
     """
-    if busy <= BUSY:
+    if busy <= most:
         return []
-    text = f"other processes used {busy:.0%} of the CPU at the start: {SLOWER}"
+    text = f"other processes used {busy:.0%} of the CPU {when}: {SLOWER}"
     return [Caution(code="load", text=text, remedy="stop them, or measure on a quiet machine")]
 
 

@@ -273,7 +273,7 @@ def collect(variant: Variant, made: Step, teacher: Step | None, *measured: Step)
     if teacher:
         for name in COST:
             add_shared_cost(findings, name, teacher.findings)
-        findings.notes.append("compressing costs include dense's logits, computed once for all students")
+        findings.notes.append("compressing took dense's logits too, computed once for all students")
     return findings
 
 

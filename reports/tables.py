@@ -35,6 +35,7 @@ LEGEND = {
 MACHINE = {
     "steal": ("Taken by other guests", numbers.PERCENT),
     "throttled": ("Halted by the quota", numbers.PERCENT),
+    "others": ("Used by other processes", numbers.PERCENT),
     "sm_clock": ("SM clock", numbers.HERTZ),
     "temperature": ("GPU, °C", numbers.PLAIN),
     "power": ("GPU power", numbers.WATTS),

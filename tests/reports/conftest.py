@@ -148,6 +148,7 @@ def raw_rounds(name: str, seconds: float, discarded: dict[int, str]) -> Rounds:
         padded_tokens=[2019] * 4,
         machine={
             "steal": Series(unit="1", values=[0.0, 0.011, 0.113, None]),
+            "others": Series(unit="1", values=[0.11, 0.13, 0.12, 0.12]),
             "throttled": Series(unit="1", values=[0.0, 0.0, 0.06, 0.0]),
         },
         discarded=discarded,

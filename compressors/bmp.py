@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FFN_SHARE = 2 / 3
 WARM_UP_END = 0.1
 RAMP_END = 0.6
+UNFIT = {"mobilebert": ", whose layers hold several feed-forward networks between bottlenecks"}
 
 
 @dataclass
@@ -68,11 +69,13 @@ class BlockMovementPruning(Compressor):
 
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from compressors.masking import mask_encoder
-        from compressors.shapes import PRUNABLE, encoder_weights, ffn_weights, layer_shapes
+        from compressors.pruned import PRUNABLE
+        from compressors.shapes import encoder_weights, ffn_weights, layer_shapes
 
-        if model.config.model_type not in PRUNABLE:
-            known = ", ".join(sorted(PRUNABLE))
-            raise Refusal(f"bmp cannot prune a {model.config.model_type} model; families it can: {known}")
+        family = model.config.model_type
+        if family not in PRUNABLE:
+            reason, known = UNFIT.get(family, ""), ", ".join(sorted(PRUNABLE))
+            raise Refusal(f"bmp cannot prune a {family} model{reason}; families it can: {known}")
         weights = encoder_weights(model)
         assert weights is not None
         if self.uniform and self.amount * weights > ffn_weights(model):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import InputError, Refusal
+from compressors import hub
 from compressors.contract import Compressor, Context, Phase
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Distillation(Compressor):
 
     name: ClassVar[str] = "kd"
     phase: ClassVar[Phase] = Phase.ARCHITECTURE
-    summary: ClassVar[str] = "a student of half the layers learns from dense's logits"
+    summary: ClassVar[str] = "a student, half as deep unless set, learns from dense's logits"
     replaces_cross_entropy: ClassVar[bool] = True
     needs_teacher: ClassVar[bool] = True
 
@@ -49,13 +51,15 @@ class Distillation(Compressor):
         if self.student and self.layers != "half":
             raise InputError("kd: give layers or student, not both: a checkpoint brings its own depth")
         if self.student:
-            from compressors.artifact import check_checkpoint
-
-            check_checkpoint(self.student)
+            hub.fetch(self.student)
         if self.temperature <= 0:
             raise InputError(f"kd: temperature={self.temperature} must be above 0")
         if not 0 <= self.soft_share <= 1:
             raise InputError(f"kd: soft_share={self.soft_share} must lie in 0..1")
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        return (self.student,) if self.student else ()
 
     def needs_hidden_states(self, context: Context) -> bool:
         return context.removed_share >= HEAVY_PRUNING and not self.student
@@ -79,7 +83,9 @@ class Distillation(Compressor):
         from compressors.artifact import load_classifier, load_tokenizer
 
         context.tokenizer = load_tokenizer(self.student)
-        return load_classifier(self.student, context.labels, context.notes)
+        return load_classifier(
+            self.student, context.labels, context.tokenizer, context.name_classes, context.notes
+        )
 
     def loss(
         self, model: PreTrainedModel, batch: dict[str, torch.Tensor], outputs: Any, context: Context
@@ -113,22 +119,33 @@ class Distillation(Compressor):
 
 
 def take_layers(model: PreTrainedModel, layers: str) -> tuple[PreTrainedModel, list[int]]:
-    """A copy of `model` with `layers` of its encoder layers, evenly spaced, and which ones they were."""
-    from torch import nn
+    """A copy of `model` with `layers` of its encoder layers, evenly spaced, and which ones they were.
 
-    from compressors.shapes import layer_stack
+    Where one layer is run again and again (ALBERT), the copy runs it fewer times.
+    """
+    from compressors.shapes import shares_layers
 
-    student = copy.deepcopy(model)
-    owner, attribute = layer_stack(student)
-    stack = getattr(owner, attribute)
-    depth = len(stack)
+    depth = model.config.num_hidden_layers
     wanted = {"half": max(1, depth // 2), "all": depth}.get(layers) or int(layers)
     if wanted > depth:
         raise Refusal(f"kd: layers={layers} is more than the {depth} layers of dense")
     taken = [(i + 1) * depth // wanted - 1 for i in range(wanted)]
-    setattr(owner, attribute, nn.ModuleList(stack[i] for i in taken))
+    student = copy.deepcopy(model)
+    if not shares_layers(student):
+        keep_layers(student, taken)
     student.config.num_hidden_layers = wanted
-    for shapes in ("layer_heads", "layer_ffn_widths"):
-        if hasattr(student.config, shapes):
-            setattr(student.config, shapes, [getattr(student.config, shapes)[i] for i in taken])
     return student, taken
+
+
+def keep_layers(model: PreTrainedModel, taken: Sequence[int]) -> None:
+    """Leave of the model's list of layers, and of their shapes in its configuration, those `taken`."""
+    from torch import nn
+
+    from compressors.shapes import layer_stack
+
+    owner, attribute = layer_stack(model)
+    stack = getattr(owner, attribute)
+    setattr(owner, attribute, nn.ModuleList(stack[i] for i in taken))
+    for shapes in ("layer_heads", "layer_ffn_widths"):
+        if hasattr(model.config, shapes):
+            setattr(model.config, shapes, [getattr(model.config, shapes)[i] for i in taken])

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
 
-from compressors.shapes import PRUNABLE, encoder_of
+from compressors.pruned import PRUNABLE, Anatomy
 
 
 def straight_through(keep: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -94,11 +94,16 @@ class NeuronColumns(NeuronRows):
 
 @dataclass
 class MaskedLayer:
-    """One encoder layer with its masks. `blocks` are those of Q, K, V, O in this order, or none."""
+    """One encoder layer with its masks. `blocks` are those of Q, K, V, O in this order, or none.
 
+    `name` is the layer's in the model.
+    """
+
+    name: str
     module: Any
     blocks: tuple[BlockMask, ...]
     neurons: NeuronMask
+    heads: int
     head_size: int
     hidden_size: int
 
@@ -111,10 +116,6 @@ class MaskedLayer:
     def neuron_cost(self) -> int:
         """Weights of one neuron."""
         return 2 * self.hidden_size
-
-    @property
-    def heads(self) -> int:
-        return int(self.module.attention.self.num_attention_heads)
 
     def scores(self) -> list[nn.Parameter]:
         return [mask.scores for mask in self.blocks] + [self.neurons.scores]
@@ -151,24 +152,28 @@ class MaskedLayer:
 
 
 def mask_encoder(model: PreTrainedModel, block: int, with_heads: bool) -> list[MaskedLayer]:
-    """Put masks that let everything through on every encoder layer of `model`."""
-    return [mask_layer(module, block, with_heads) for module in encoder_of(model).layer]
+    """Put masks that let everything through on every encoder layer of `model`, of a prunable family."""
+    anatomy = PRUNABLE[model.config.model_type].anatomy
+    return [
+        mask_layer(name, module, anatomy, block, with_heads) for name, module in anatomy.layers(model).items()
+    ]
 
 
-def mask_layer(module: Any, block: int, with_heads: bool) -> MaskedLayer:
+def mask_layer(name: str, module: Any, anatomy: Anatomy, block: int, with_heads: bool) -> MaskedLayer:
     """Put masks on one encoder layer."""
-    attention = module.attention
-    own = attention.self
+    heads, width = anatomy.shape(module)
+    head_size = module.get_submodule(anatomy.attention).attention_head_size
+    ffn_in, ffn_out = (module.get_submodule(part) for part in (anatomy.ffn_in, anatomy.ffn_out))
+    neurons = NeuronMask(width).to(ffn_in.weight)
     blocks = []
     if with_heads:
-        for matrix in (own.query, own.key, own.value, attention.output.dense):
+        for part in (*anatomy.inputs, anatomy.output):
+            matrix = module.get_submodule(part)
             blocks.append(BlockMask(matrix.weight.shape, block).to(matrix.weight))
             parametrize.register_parametrization(matrix, "weight", blocks[-1])
-    width, hidden = module.intermediate.dense.weight.shape
-    neurons = NeuronMask(width).to(module.intermediate.dense.weight)
-    parametrize.register_parametrization(module.intermediate.dense, "weight", NeuronRows(neurons))
-    parametrize.register_parametrization(module.output.dense, "weight", NeuronColumns(neurons))
-    return MaskedLayer(module, tuple(blocks), neurons, own.attention_head_size, hidden)
+    parametrize.register_parametrization(ffn_in, "weight", NeuronRows(neurons))
+    parametrize.register_parametrization(ffn_out, "weight", NeuronColumns(neurons))
+    return MaskedLayer(name, module, tuple(blocks), neurons, heads, head_size, ffn_in.in_features)
 
 
 def apply_threshold(layers: Sequence[MaskedLayer], removed: float) -> None:
@@ -279,23 +284,18 @@ def best_neurons(layer: MaskedLayer, width: int) -> torch.Tensor:
 
 def shrink(model: PreTrainedModel, layers: Sequence[MaskedLayer], stock: bool) -> PreTrainedModel:
     """The model without what its fixed masks remove, of the stock class where `stock`, else of ours."""
-    kept = [layer.kept() for layer in layers]
-    head_sizes = [layer.head_size for layer in layers]
     unmask(layers)
     settings = copy.deepcopy(model.config.to_dict())
     family = PRUNABLE[settings.pop("model_type")]
     settings.pop("architectures", None)
+    state = model.state_dict()
+    shapes = [cut(state, layer, family.anatomy) for layer in layers]
     if stock:
-        settings["intermediate_size"] = len(kept[0][1])
+        settings[family.anatomy.ffn_width] = shapes[0][1]
         pruned = type(model)(type(model.config).from_dict(settings))
     else:
-        settings["layer_heads"] = [len(heads) for heads, _ in kept]
-        settings["layer_ffn_widths"] = [len(neurons) for _, neurons in kept]
+        settings["layer_heads"], settings["layer_ffn_widths"] = map(list, zip(*shapes, strict=True))
         pruned = family.model_class(family.config_class.from_dict(settings))
-    state = model.state_dict()
-    prefix = next(name for name, module in model.named_modules() if module is encoder_of(model).layer)
-    for i, (heads, neurons) in enumerate(kept):
-        cut(state, f"{prefix}.{i}.", heads, neurons, head_sizes[i])
     pruned.load_state_dict(state)
     return pruned.to(model.dtype).eval()
 
@@ -308,22 +308,21 @@ def unmask(layers: Sequence[MaskedLayer]) -> None:
                 parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=True)
 
 
-def cut(
-    state: dict[str, torch.Tensor], prefix: str, heads: torch.Tensor, neurons: torch.Tensor, head_size: int
-) -> None:
-    """Keep only the given heads and neurons in one layer's part of a state dict."""
-    rows = (heads[:, None] * head_size + torch.arange(head_size)).flatten()
-    for name in ("query", "key", "value"):
-        for kind in ("weight", "bias"):
-            key = f"{prefix}attention.self.{name}.{kind}"
-            if len(heads):
-                state[key] = state[key].cpu()[rows]
-            else:
-                del state[key]
-    for key, axis, keep in (
-        (f"{prefix}attention.output.dense.weight", 1, rows),
-        (f"{prefix}intermediate.dense.weight", 0, neurons),
-        (f"{prefix}intermediate.dense.bias", 0, neurons),
-        (f"{prefix}output.dense.weight", 1, neurons),
+def cut(state: dict[str, torch.Tensor], layer: MaskedLayer, anatomy: Anatomy) -> tuple[int, int]:
+    """Leave in a state dict only what stays of one layer: (heads, feed-forward width)."""
+    heads, neurons = layer.kept()
+    rows = (heads[:, None] * layer.head_size + torch.arange(layer.head_size)).flatten()
+    for matrix, axis, keep in (
+        *((name, 0, rows) for name in anatomy.inputs),
+        (anatomy.output, 1, rows),
+        (anatomy.ffn_in, 0, neurons),
+        (anatomy.ffn_out, 1, neurons),
     ):
-        state[key] = state[key].cpu().index_select(axis, keep)
+        key = f"{layer.name}.{matrix}"
+        state[f"{key}.weight"] = state[f"{key}.weight"].cpu().index_select(axis, keep)
+        if axis == 0:
+            state[f"{key}.bias"] = state[f"{key}.bias"].cpu().index_select(0, keep)
+    if not len(heads):
+        for name in anatomy.inputs:
+            del state[f"{layer.name}.{name}.weight"], state[f"{layer.name}.{name}.bias"]
+    return len(heads), len(neurons)

@@ -73,29 +73,37 @@ def test_failures_are_rows_with_reasons_and_the_rest_is_measured(folder: Path) -
 
 
 def test_a_family_that_cannot_be_pruned_is_skipped(folder: Path) -> None:
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import MobileBertConfig, MobileBertForSequenceClassification, PreTrainedTokenizerFast
 
     artifacts = folder / "run/artifacts/dense"
-    checkpoint = folder / "distilbert"
+    checkpoint = folder / "mobilebert"
     tokenizer = PreTrainedTokenizerFast.from_pretrained(artifacts)
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.save_pretrained(checkpoint)
-    settings = DistilBertConfig(vocab_size=len(tokenizer), dim=32, n_layers=2, n_heads=2, hidden_dim=64)
-    DistilBertForSequenceClassification(settings).save_pretrained(checkpoint)
+    settings = MobileBertConfig(
+        vocab_size=len(tokenizer),
+        embedding_size=16,
+        hidden_size=32,
+        intra_bottleneck_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+    )
+    MobileBertForSequenceClassification(settings).save_pretrained(checkpoint)
     done = bench(
-        "run", *ASKED, "--model", checkpoint, "--variants", "bmp25,kd,mp,kd+mp", "--out", "distil", cwd=folder
+        "run", *ASKED, "--model", checkpoint, "--variants", "bmp25,kd,mp,kd+mp", "--out", "mobile", cwd=folder
     )
     assert done.returncode == 0, done.stderr
-    run = read_run(folder / "distil")
+    run = read_run(folder / "mobile")
     statuses = {result.variant: result.status for result in run.results}
     assert statuses == {"dense": "ok", "bmp25": "skipped", "kd": "ok", "mp": "ok", "kd+mp": "ok"}
     assert not any(result.cached for result in run.results), "all was done in this run, the teacher too"
     pruned = run.result("bmp25")
     assert pruned is not None
-    assert "distilbert" in str(pruned.reason)
+    assert "mobilebert" in str(pruned.reason)
     dense = run.result("dense")
     assert dense is not None
-    assert "distilbert" in dense.unavailable["encoder_parameters"]
+    assert "mobilebert" in dense.unavailable["encoder_parameters"]
 
 
 def test_an_interrupt_leaves_a_whole_document_and_no_workers(folder: Path) -> None:

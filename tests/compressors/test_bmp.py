@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +21,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import compressors
+import compressors.pruned
 from bench.errors import Refusal
 from compressors import artifact
 from compressors.bmp import BlockMovementPruning
@@ -33,7 +37,8 @@ from compressors.masking import (
     rounded,
     shrink,
 )
-from compressors.shapes import encoder_of, encoder_weights, ffn_weights, layer_shapes
+from compressors.pruned import PRUNABLE, PRUNED
+from compressors.shapes import encoder_weights, ffn_weights, layer_shapes
 from compressors.variant import Variant, parse_variant
 from tests.compressors.tiny import (
     FAMILIES,
@@ -45,7 +50,6 @@ from tests.compressors.tiny import (
     logits,
     padded_batch,
     tiny,
-    tiny_distilbert,
 )
 
 AMOUNTS = [0.1, 0.25, 0.5, 0.75, 0.9]
@@ -80,6 +84,12 @@ class Pruning:
 
     def finish(self) -> PreTrainedModel:
         return self.part.finish(self.model, self.context)
+
+
+def with_own_layers(family: str, layers: int = 2) -> PreTrainedModel:
+    """A model of so many layers with weights of their own; ALBERT, which shares them, gets an inner group."""
+    own: dict[str, Any] = {"inner_group_num": layers} if family == "albert" else {}
+    return tiny(family, layers, **own)
 
 
 # The budget
@@ -262,7 +272,7 @@ def test_removal_changes_no_logit_for_any_scores(
 def test_a_layer_may_lose_all_it_has(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path, family: str, lost: str
 ) -> None:
-    pruned = pruning(tokenizer, tiny(family).double(), amount=0.5, block=8)
+    pruned = pruning(tokenizer, with_own_layers(family).double(), amount=0.5, block=8)
     pruned.score(6)
     with torch.no_grad():
         first = pruned.layers[0]
@@ -314,7 +324,8 @@ def test_masks_let_everything_through_at_first(tokenizer: PreTrainedTokenizerBas
 
 def masked_share(pruned: Pruning) -> float:
     """Share of the encoder's weights that are masked now."""
-    matrices = [m for m in encoder_of(pruned.model).layer.modules() if isinstance(m, nn.Linear)]
+    encoder = pruned.model.bert.encoder
+    matrices = [matrix for matrix in encoder.modules() if isinstance(matrix, nn.Linear)]
     zeros = sum(int(matrix.weight.eq(0).sum()) for matrix in matrices)
     return zeros / sum(matrix.weight.numel() for matrix in matrices)
 
@@ -450,7 +461,7 @@ def test_uniform_takes_the_same_neurons_off_every_layer(
     assert type(model) is FAMILIES[family][1]
     assert model.config.model_type == family
     (shape,) = set(layer_shapes(model))
-    assert shape == (HEADS, model.config.intermediate_size)
+    assert shape == (HEADS, getattr(model.config, PRUNABLE[family].anatomy.ffn_width))
     assert 1 - (encoder_weights(model) or 0) / pruned.weights == pytest.approx(0.4, abs=0.01)
     assert (logits(model) - masked).abs().max() <= 1e-5
 
@@ -469,8 +480,14 @@ def test_uniform_refuses_more_than_the_feed_forward_layers_hold(tokenizer: PreTr
 
 
 def test_an_unknown_family_is_refused_by_name(tokenizer: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(Refusal, match=r"bmp cannot prune a distilbert model; families it can: bert, roberta"):
-        pruning(tokenizer, tiny_distilbert())
+    known = "albert, bert, distilbert, electra, roberta, xlm-roberta"
+    with pytest.raises(Refusal, match=f"bmp cannot prune a squeezebert model; families it can: {known}"):
+        pruning(tokenizer, tiny("squeezebert"))
+
+
+def test_mobilebert_is_refused_with_the_reason(tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(Refusal, match="several feed-forward networks between bottlenecks; families it can"):
+        pruning(tokenizer, tiny("mobilebert"))
 
 
 def test_a_multiple_wider_than_the_layers_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -494,7 +511,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTok
     for family in FAMILIES:
         for name, uniform in (("pruned", False), ("uniform", True)):
             folder = root / f"{name}-{family}"
-            pruned = pruning(tokenizer, tiny(family), amount=0.45, block=8, uniform=uniform)
+            model = with_own_layers(family)
+            pruned = pruning(tokenizer, model, amount=0.45, block=8, uniform=uniform)
             pruned.score(15)
             if not uniform:
                 with torch.no_grad():
@@ -506,7 +524,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTok
     return root
 
 
-def in_fresh_process(code: str, *arguments: Path) -> None:
+def in_fresh_process(code: str, *arguments: Path, **environment: str) -> None:
     """Run Python that knows nothing of this one; it fails where an assertion in it does."""
     finished = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
@@ -514,6 +532,7 @@ def in_fresh_process(code: str, *arguments: Path) -> None:
         text=True,
         check=False,
         timeout=300,
+        env={**os.environ, **environment},
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
 
@@ -543,11 +562,37 @@ import compressors
 for folder in folders:
     compare(folder, compressors.load(folder))
 from transformers import AutoModelForSequenceClassification
-import compressors.shapes
+import compressors.pruned
 for folder in folders:
     compare(folder, AutoModelForSequenceClassification.from_pretrained(folder))
 """
     in_fresh_process(code, *sorted(artifacts.glob("pruned-*")))
+
+
+def test_the_class_file_beside_a_pruned_artifact_is_enough(artifacts: Path, tmp_path: Path) -> None:
+    for folder in sorted(artifacts.glob("pruned-*")):
+        copied = tmp_path / folder.name
+        shutil.copytree(folder, copied)
+        shutil.copy(compressors.pruned.__file__, copied)
+        settings = json.loads((copied / "config.json").read_text())
+        family = PRUNED[settings["model_type"]]
+        settings["auto_map"] = {
+            "AutoConfig": f"pruned.{family.config_class.__name__}",
+            "AutoModelForSequenceClassification": f"pruned.{family.model_class.__name__}",
+        }
+        (copied / "config.json").write_text(json.dumps(settings))
+    code = f"""
+{COMPARE}
+from transformers import AutoModelForSequenceClassification
+for folder in folders:
+    compare(folder, AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True))
+assert not [name for name in sys.modules if name.split(".")[0] in ("bench", "compressors")]
+# What is our own goes on working where copies are registered, and takes over again.
+import compressors
+for folder in folders:
+    compare(folder, compressors.load(folder))
+"""
+    in_fresh_process(code, *sorted(tmp_path.glob("pruned-*")), HF_MODULES_CACHE=str(tmp_path / "modules"))
 
 
 def test_uniform_artifacts_reload_with_stock_transformers_alone(artifacts: Path) -> None:

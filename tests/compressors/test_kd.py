@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
-    AlbertConfig,
-    AlbertForSequenceClassification,
+    FlaubertConfig,
+    FlaubertForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -21,8 +22,16 @@ from bench.scratch import train_tokenizer
 from compressors import artifact
 from compressors.contract import Context
 from compressors.kd import Distillation, take_layers
+from compressors.shapes import layer_stack
 from compressors.variant import parse_variant
-from tests.compressors.tiny import LABELS, context_of, logits, padded_batch, tiny, tiny_distilbert
+from tests.compressors.tiny import (
+    EVERY_FAMILY,
+    LABELS,
+    context_of,
+    logits,
+    padded_batch,
+    tiny,
+)
 
 TEACHER = torch.tensor(
     [[2.0, -1.0, 0.5], [0.0, 3.0, 1.0], [-2.0, 0.1, 0.4], [1.0, 1.0, 1.0], [0.3, 0.2, 4.0]]
@@ -88,12 +97,19 @@ def test_the_mixture_is_nine_to_one_at_temperature_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "matched"), [(0.0, False), (0.25, False), (0.49, False), (0.5, True), (0.75, True)]
+    ("family", "share", "matched"),
+    [
+        ("bert", 0.0, False),
+        ("bert", 0.25, False),
+        ("bert", 0.49, False),
+        ("bert", 0.75, True),
+        *((family, 0.5, True) for family in EVERY_FAMILY),
+    ],
 )
 def test_hidden_states_are_matched_from_half_pruning_on(
-    tokenizer: PreTrainedTokenizerBase, share: float, matched: bool
+    tokenizer: PreTrainedTokenizerBase, family: str, share: float, matched: bool
 ) -> None:
-    dense = tiny(layers=4)
+    dense = tiny(family, layers=4)
     part, student, context = distilled(tokenizer, dense, share)
     assert part.needs_hidden_states(context) == matched
     rows = [0, 1, 2]
@@ -101,7 +117,7 @@ def test_hidden_states_are_matched_from_half_pruning_on(
     outputs = answer(student, batch)
     expected = by_hand(outputs.logits, rows, TEACHER, 2.0, 0.9)  # type: ignore[attr-defined]
     if matched:
-        own, taught = outputs.hidden_states, answer(tiny(layers=4), batch).hidden_states  # type: ignore[attr-defined]
+        own, taught = outputs.hidden_states, answer(tiny(family, layers=4), batch).hidden_states  # type: ignore[attr-defined]
         real = batch["attention_mask"].bool()
         errors = [(own[1] - taught[2])[real].pow(2).mean(), (own[2] - taught[4])[real].pow(2).mean()]
         expected += (sum(errors) / 2).item()
@@ -172,24 +188,45 @@ def test_more_layers_than_dense_has_are_refused(tokenizer: PreTrainedTokenizerBa
         distilled(tokenizer, tiny(layers=2), layers="3")
 
 
-def test_a_family_with_a_list_of_layers_can_be_halved_whatever_it_calls_them(
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    _, student, _ = distilled(tokenizer, tiny_distilbert())
-    assert student.config.n_layers == 1
-    assert logits(student).shape == (5, len(LABELS))
+@pytest.mark.parametrize("family", sorted({*EVERY_FAMILY} - {"albert"}))
+def test_layers_are_taken_whatever_the_family_calls_them(family: str) -> None:
+    dense = tiny(family, layers=4)
+    student, taken = take_layers(dense, "half")
+    assert taken == [1, 3]
+    whole, left = (getattr(*layer_stack(model)) for model in (dense, student))
+    assert len(left) == 2
+    for layer, number in zip(left, taken, strict=True):
+        own, dense_own = layer.state_dict(), whole[number].state_dict()
+        assert all(torch.equal(own[name], dense_own[name]) for name in dense_own)
 
 
-def test_layers_that_share_their_weights_cannot_be_taken_apart(tokenizer: PreTrainedTokenizerBase) -> None:
-    settings = AlbertConfig(
-        vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
-    )
-    with pytest.raises(Refusal, match="albert"):
-        take_layers(AlbertForSequenceClassification(settings), "half")
+def test_a_layer_that_is_shared_is_run_fewer_times() -> None:
+    dense = tiny("albert", layers=4)
+    student, taken = take_layers(dense, "half")
+    assert taken == [1, 3]
+    batch = padded_batch()
+    states, dense_states = (answer(model, batch).hidden_states for model in (student, dense))  # type: ignore[attr-defined]
+    assert len(states) == 3
+    assert all(torch.equal(own, same) for own, same in zip(states, dense_states, strict=False))
+    assert dense.config.num_hidden_layers == 4
 
 
-def test_a_student_reloads(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
-    _, student, _ = distilled(tokenizer, tiny(layers=4))
+@pytest.mark.parametrize("settings", [{"inner_group_num": 2}, {"num_hidden_groups": 2}])
+def test_several_shared_layers_are_not_taken_apart(settings: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="albert model of several shared layers"):
+        take_layers(tiny("albert", layers=2, **settings), "half")
+
+
+def test_layers_in_lists_that_belong_together_are_not_taken_apart() -> None:
+    settings = FlaubertConfig(vocab_size=20, emb_dim=8, n_layers=2, n_heads=2)
+    with pytest.raises(Refusal, match="a flaubert model has no one list of 2 layers"):
+        take_layers(FlaubertForSequenceClassification(settings), "half")
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_a_student_reloads(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, family: str) -> None:
+    _, student, _ = distilled(tokenizer, tiny(family, layers=4))
+    assert student.config.num_hidden_layers == 2
     artifact.save(student, tokenizer, parse_variant("kd"), tmp_path)
     assert torch.equal(logits(compressors.load(tmp_path)), logits(student))
 
@@ -243,6 +280,20 @@ def test_a_foreign_student_with_other_classes_gets_a_head_in_the_tasks_order(
     part, student, _ = distilled(tokenizer, tiny(labels=("green", "blue", "red")), student=str(tmp_path))
     assert tuple(student.config.id2label.values()) == LABELS
     assert torch.equal(part._logits, TEACHER[:, [2, 0, 1]])
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_a_student_may_be_of_any_family(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, family: str
+) -> None:
+    artifact.save(tiny(family), tokenizer, parse_variant("dense"), tmp_path)
+    part, student, context = distilled(tokenizer, tiny(), student=str(tmp_path))
+    assert student.config.model_type == family
+    batch = batch_of([0, 2, 4])
+    part.loss(student, batch, answer(student, batch), context).backward()
+    encoder = student.base_model.transformer if family == "distilbert" else student.base_model.encoder
+    gradients = [parameter.grad for parameter in encoder.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
 def test_a_foreign_student_says_that_its_hidden_states_are_not_matched(

@@ -13,15 +13,21 @@ import compressors
 from bench.errors import InputError
 from compressors import artifact
 from compressors.variant import Variant, check, parse_variant
-from tests.compressors.tiny import context_of, logits, tiny
+from tests.compressors.tiny import EVERY_FAMILY, context_of, logits, tiny
 
 
-@pytest.mark.parametrize(("spec", "dtype"), [("mp", torch.bfloat16), ("mp:dtype=float16", torch.float16)])
+@pytest.mark.parametrize(
+    ("family", "spec", "dtype"),
+    [
+        ("bert", "mp:dtype=float16", torch.float16),
+        *((family, "mp", torch.bfloat16) for family in EVERY_FAMILY),
+    ],
+)
 def test_weights_are_cast_saved_and_reloaded_as_they_are(
-    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, spec: str, dtype: torch.dtype
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, family: str, spec: str, dtype: torch.dtype
 ) -> None:
     variant = parse_variant(spec)
-    model = variant.parts[0].finish(tiny(), context_of(tiny(), tokenizer))
+    model = variant.parts[0].finish(tiny(family), context_of(tiny(family), tokenizer))
     assert {parameter.dtype for parameter in model.parameters()} == {dtype}
     artifact.save(model, tokenizer, variant, tmp_path)
     stored = load_file(tmp_path / "model.safetensors")

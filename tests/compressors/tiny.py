@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    MobileBertConfig,
+    MobileBertForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     RobertaConfig,
     RobertaForSequenceClassification,
+    SqueezeBertConfig,
+    SqueezeBertForSequenceClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
 )
 
 from bench.nouns.task import Example
 from bench.scratch import train_tokenizer
-from compressors.contract import Context
+from compressors.contract import Context, NameClasses
 
 LABELS = ("red", "green", "blue")
 TELLING = {
@@ -31,12 +40,28 @@ TELLING = {
     "blue": ["sea", "sky", "ice"],
 }
 FILLER = ["the", "a", "old", "new", "near", "under", "seen"]
+NORM_WEIGHT = re.compile(r"(LayerNorm|layer_norm)\.weight$")
 HIDDEN, HEADS, FFN, VOCABULARY, POSITIONS = 32, 4, 64, 96, 40
 
 FAMILIES: dict[str, tuple[Any, Any]] = {
     "bert": (BertConfig, BertForSequenceClassification),
     "roberta": (RobertaConfig, RobertaForSequenceClassification),
     "xlm-roberta": (XLMRobertaConfig, XLMRobertaForSequenceClassification),
+    "electra": (ElectraConfig, ElectraForSequenceClassification),
+    "distilbert": (DistilBertConfig, DistilBertForSequenceClassification),
+    "albert": (AlbertConfig, AlbertForSequenceClassification),
+}
+UNPRUNABLE: dict[str, tuple[Any, Any]] = {
+    "mobilebert": (MobileBertConfig, MobileBertForSequenceClassification),
+    "squeezebert": (SqueezeBertConfig, SqueezeBertForSequenceClassification),
+}
+EVERY_FAMILY = sorted(FAMILIES | UNPRUNABLE)
+OWN_SETTINGS: dict[str, dict[str, int]] = {
+    "electra": {"embedding_size": HIDDEN // 2},
+    "albert": {"embedding_size": HIDDEN // 2},
+    "distilbert": {"hidden_dim": FFN},
+    "squeezebert": {"embedding_size": HIDDEN},
+    "mobilebert": {"embedding_size": HIDDEN // 2, "intra_bottleneck_size": HIDDEN // 2},
 }
 
 
@@ -64,7 +89,7 @@ def tiny(
     family: str = "bert", layers: int = 2, labels: Sequence[str] = LABELS, seed: int = 0, **settings: Any
 ) -> PreTrainedModel:
     """A classifier in eval mode, every bias and layer norm made to matter."""
-    config_class, model_class = FAMILIES[family]
+    config_class, model_class = (FAMILIES | UNPRUNABLE)[family]
     torch.manual_seed(seed)
     shape = {
         "vocab_size": VOCABULARY,
@@ -77,28 +102,14 @@ def tiny(
         "id2label": dict(enumerate(labels)),
         "label2id": {label: i for i, label in enumerate(labels)},
     }
-    return randomised(model_class(config_class(**{**shape, **settings})))
-
-
-def tiny_distilbert(labels: Sequence[str] = LABELS) -> PreTrainedModel:
-    """A family that no technique here can change."""
-    config = DistilBertConfig(
-        vocab_size=VOCABULARY,
-        dim=HIDDEN,
-        n_layers=2,
-        n_heads=HEADS,
-        hidden_dim=FFN,
-        id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)},
-    )
-    return DistilBertForSequenceClassification(config).eval()
+    return randomised(model_class(config_class(**(shape | OWN_SETTINGS.get(family, {}) | settings))))
 
 
 def randomised(model: PreTrainedModel) -> PreTrainedModel:
     """Weights far from a fresh model's, so that nothing cancels: no bias is 0, no layer norm is neutral."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            centre = 1.0 if "LayerNorm.weight" in name else 0.0
+            centre = 1.0 if NORM_WEIGHT.search(name) else 0.0
             parameter.copy_(centre + 0.3 * torch.randn(parameter.shape))
     return model.eval()
 
@@ -119,12 +130,19 @@ def logits(model: PreTrainedModel, batch: dict[str, torch.Tensor] | None = None)
     return answer
 
 
+def same_names(path_or_id: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Accepts a checkpoint whose classes are called as the toy task's, without looking at rows."""
+    names = set(model.config.id2label.values())
+    return None if set(LABELS) <= names else f"{path_or_id}: its classes are {sorted(names)}"
+
+
 def context_of(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     removed_share: float = 0.0,
     total_steps: int = 0,
     dense_logits: Callable[[], torch.Tensor] | None = None,
+    name_classes: NameClasses = same_names,
 ) -> Context:
     """What a compressor is told, with `model` as dense."""
 
@@ -138,6 +156,7 @@ def context_of(
         tokenizer=tokenizer,
         load_dense=lambda: model,
         dense_logits=dense_logits or no_logits,
+        name_classes=name_classes,
         removed_share=removed_share,
         total_steps=total_steps,
     )

@@ -24,6 +24,7 @@ from bench.protocol import PROTOCOL_VERSION
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import fingerprint as rows_fingerprint
 from bench.worker import FINDINGS, REQUEST
+from compressors import hub
 from compressors.variant import parse_variant
 
 TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
@@ -59,10 +60,8 @@ def step_id(request: Request, parents: dict[str, str]) -> str:
 
 
 def named_checkpoints(variant: str) -> list[str]:
-    """Hashes of the local checkpoints that a variant's settings name, as `load:PATH` does."""
-    settings = [value for part in parse_variant(variant).parts for value in vars(part).values()]
-    folders = [value for value in settings if isinstance(value, str) and value and Path(value).is_dir()]
-    return [model_fingerprint(folder) for folder in folders]
+    """Hashes of the checkpoints that a variant's parts read besides dense, as `load:PATH_OR_ID` does."""
+    return [model_fingerprint(name) for part in parse_variant(variant).parts for name in part.checkpoints]
 
 
 @cache
@@ -79,14 +78,11 @@ def code_fingerprint() -> str:
 
 
 def model_fingerprint(model: str | None) -> str:
-    """A hash of a local checkpoint's files; of a hub id, its name's."""
+    """A hash of a checkpoint's files, or `scratch`."""
     if model is None:
         return "scratch"
-    folder = Path(model)
-    if not folder.is_dir():
-        return hashlib.sha256(model.encode()).hexdigest()
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
+    for file in sorted(hub.find(model).iterdir()):
         if file.suffix in (".json", ".safetensors", ".txt", ".model"):
             digest.update(file.name.encode())
             with file.open("rb") as content:

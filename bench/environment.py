@@ -55,9 +55,10 @@ def worker_environment() -> dict[str, str]:
 
     OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold; where
     the machine is ours alone they react faster, so there OpenMP's own default stays. One GPU is used, and
-    CUDA counts devices as NVML does, so that the energy read is that of the one in use.
+    CUDA counts devices as NVML does, so that the energy read is that of the one in use. What a run needs
+    of a hub is here before the first worker starts, and no worker asks for more.
     """
-    ours = {"OMP_NUM_THREADS": str(cores()), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    ours = {"OMP_NUM_THREADS": str(cores()), "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "HF_HUB_OFFLINE": "1"}
     if is_shared() and not any(name in os.environ for name in WAITING):
         ours["OMP_WAIT_POLICY"] = "PASSIVE"
     one_device = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}

@@ -7,13 +7,15 @@ the moments it needs. Technique files import torch inside their methods, so that
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NameClasses = Callable[[str, "PreTrainedModel", "PreTrainedTokenizerBase"], str | None]
 
 
 class Phase(enum.IntEnum):
@@ -31,8 +33,9 @@ class Context:
 
     `removed_share` is the largest share of encoder weights any part of the variant removes.
     `load_dense()` gives a fresh dense model in eval mode; `dense_logits()` its float32 logits on the
-    training rows, shape (rows, classes), computed once for all variants. `tokenizer` may be replaced in
-    `prepare`. `notes` are sentences for the user.
+    training rows, shape (rows, classes), computed once for all variants. `name_classes(path_or_id, model,
+    tokenizer)` gives another checkpoint's classes the names in `labels`; where it cannot it returns why.
+    `tokenizer` may be replaced in `prepare`. `notes` are sentences for the user.
     """
 
     device: str
@@ -41,6 +44,7 @@ class Context:
     tokenizer: PreTrainedTokenizerBase
     load_dense: Callable[[], PreTrainedModel]
     dense_logits: Callable[[], torch.Tensor]
+    name_classes: NameClasses
     removed_share: float = 0.0
     total_steps: int = 0
     notes: list[str] = field(default_factory=list)
@@ -76,6 +80,16 @@ class Compressor:
     def removes(self) -> float:
         """Share of the encoder's weights this technique removes."""
         return 0.0
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Other checkpoints it reads, folders or hub ids; `validate` brings them here."""
+        return ()
+
+    @property
+    def continues(self) -> Sequence[Compressor]:
+        """What made the earlier artifact that it goes on from: their `runtime` applies to the new one too."""
+        return ()
 
     @property
     def autocast(self) -> str | None:

@@ -93,7 +93,7 @@ def split_parts(spec: str) -> list[str]:
         taken = 1
         for end in range(2, len(pieces) + 1):
             path = "+".join(pieces[:end]).partition(":")[2].removeprefix("student=")
-            if path and Path(path).exists():
+            if ":" in pieces[0] and Path(path).exists():
                 taken = end
         parts.append("+".join(pieces[:taken]))
         pieces = pieces[taken:]
@@ -190,9 +190,10 @@ def as_percent(share: float) -> str:
 
 
 def check(variant: Variant, device: str) -> None:
-    """Raise `InputError` where a setting is unusable or two parts cannot work together."""
-    for part in variant.parts:
-        part.validate(device)
+    """Raise `InputError` where two parts cannot work together or a setting is unusable.
+
+    In this order, since a part's own check may fetch a checkpoint.
+    """
     for i, first in enumerate(variant.parts):
         for second in variant.parts[i + 1 :]:
             if type(first) is type(second):
@@ -200,3 +201,5 @@ def check(variant: Variant, device: str) -> None:
             reason = first.refuses(second) or second.refuses(first)
             if reason:
                 raise InputError(f"{variant.name}: {first.name} and {second.name} do not combine: {reason}")
+    for part in variant.parts:
+        part.validate(device)

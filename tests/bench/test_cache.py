@@ -90,6 +90,7 @@ def test_a_plugin_counts_by_its_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", ["load:{}", "kd:student={}+mp"])
 def test_a_checkpoint_named_in_a_variant_counts_by_its_content(tmp_path: Path, variant: str) -> None:
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"one")
     before = identity(variant=variant.format(tmp_path))
     assert before == identity(variant=variant.format(tmp_path))
@@ -97,7 +98,7 @@ def test_a_checkpoint_named_in_a_variant_counts_by_its_content(tmp_path: Path, v
     assert before != identity(variant=variant.format(tmp_path))
 
 
-def test_a_checkpoint_counts_by_its_content_a_hub_id_by_its_name(tmp_path: Path) -> None:
+def test_a_checkpoint_counts_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"one")
     before = model_fingerprint(str(tmp_path))
@@ -107,9 +108,6 @@ def test_a_checkpoint_counts_by_its_content_a_hub_id_by_its_name(tmp_path: Path)
     assert model_fingerprint(str(tmp_path)) == before
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert model_fingerprint(str(tmp_path)) != before
-    hub = [model_fingerprint(name) for name in ("l3cube-pune/marathi-topic-all", "l3cube-pune/marathi-topic")]
-    assert hub[0] != hub[1]
-    assert hub[0].isalnum()
 
 
 def worked(cache: Cache, name: str, value: float = 1.0) -> Path:

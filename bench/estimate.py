@@ -85,7 +85,7 @@ def stored_bytes(variant: Variant, size: ModelSize) -> int:
 
 
 def model_size(model: str | None) -> ModelSize:
-    """Sizes from the checkpoint's `config.json`, or of a BERT-base where it is not at hand.
+    """Sizes from the checkpoint's `config.json`; what that does not say is as in a BERT-base.
 
     Raises `InputError` for one that is not a JSON object.
     """

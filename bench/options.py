@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from bench.errors import InputError, did_you_mean
 from bench.nouns.run import Budget, Keep, Padding, Shape
@@ -20,13 +20,14 @@ class Options(BaseModel):
     variants: str | None = None
     task: str | None = None
     model: str | None = None
-    train: Path | None = None
-    test: Path | None = None
-    validation: Path | None = None
+    train: str | None = None
+    test: str | None = None
+    validation: str | None = None
     test_split: float | None = None
     text_columns: tuple[str, ...] = ()
     text_pair_column: str | None = None
     label_column: str | None = None
+    label_map: dict[str, str] = Field(default_factory=dict)
     no_finetune: bool = False
     epochs: float | None = None
     dense_epochs: float | None = None
@@ -53,11 +54,13 @@ class Options(BaseModel):
 
     def absolute(self) -> Options:
         """The same with every path absolute, so that it means the same from any folder."""
-        paths = {name: getattr(self, name) for name in ("train", "test", "validation", "out", "cache")}
+        paths = {name: getattr(self, name) for name in ("out", "cache")}
         changes: dict[str, Any] = {name: path.absolute() for name, path in paths.items() if path}
         changes["plugins"] = tuple(plugin.absolute() for plugin in self.plugins)
-        if self.model and Path(self.model).exists():
-            changes["model"] = str(Path(self.model).absolute())
+        for name in ("model", "train", "test", "validation"):
+            path_or_id = getattr(self, name)
+            if path_or_id and Path(path_or_id).exists():
+                changes[name] = str(Path(path_or_id).absolute())
         return self.model_copy(update=changes)
 
 
@@ -93,3 +96,20 @@ def read_thread_counts(text: str | None) -> tuple[int, ...] | None:
         if not re.fullmatch(r"[1-9][0-9]{0,3}", word):
             raise InputError(f"--threads {word}: write numbers of threads, such as 1,2")
     return tuple(dict.fromkeys(map(int, words)))
+
+
+def read_label_map(text: str | None) -> dict[str, str]:
+    """`LABEL_0=Sports,LABEL_1=Arts, books` by class; a comma begins another only where `CLASS=` follows.
+
+    Raises `InputError` for anything else, and for a class or name that stands twice.
+    """
+    names: dict[str, str] = {}
+    for entry in re.split(r",(?=[^,=]+=)", text) if text is not None else ():
+        class_name, equals, name = (word.strip() for word in entry.partition("="))
+        if not (class_name and equals and name):
+            raise InputError(f"--label-map {entry}: write CLASS=NAME, such as LABEL_0=Sports,LABEL_1=Arts")
+        if class_name in names or name in names.values():
+            twice = class_name if class_name in names else name
+            raise InputError(f"--label-map {entry}: {twice!r} stands twice; each class has its own name")
+        names[class_name] = name
+    return names

@@ -13,24 +13,25 @@ from bench.errors import InputError, did_you_mean
 from bench.meters.carbon import carbon_of
 from bench.meters.nvml import devices
 from bench.nouns.run import Budget, Config, Padding, Shape
-from bench.nouns.task import Example, Task
+from bench.nouns.task import Task
 from bench.options import Options
 from bench.protocol import PROTOCOL_VERSION
-from bench.tasks.demo import demo_task
+from bench.tasks.built_in import TASKS, BuiltIn
 from bench.tasks.files import FileOptions, load_files
-from bench.tasks.split import limit
-from compressors.artifact import read_config
+from compressors import hub
+from compressors.artifact import config_class_names, read_config
 from compressors.presets import expand
 from compressors.registry import add_plugins
 from compressors.variant import Variant
 
-TASKS = {"demo": "generated Marathi headlines, twelve topics, a small BERT trained from scratch; no network"}
+DEMO = "demo"
 ACCURACY_MARGIN = 0.01
 LEARNING_RATE = 3e-5
 SCRATCH_DENSE_LEARNING_RATE, SCRATCH_LEARNING_RATE = 1e-3, 3e-4
 SCRATCH_ROWS_SEEN = 16_000
-MAX_LENGTH, DEMO_MAX_LENGTH = 128, 64
+MAX_LENGTH = 128
 POSITIONS_FOR_PADDING = 2
+ALL_POSITIONS = ("bert", "distilbert", "electra", "albert", "mobilebert")
 DEMO_EPOCHS = 0.5
 THOROUGH_SEEDS = 3
 EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
@@ -49,19 +50,25 @@ class Plan:
 
 
 def make_plan(options: Options) -> Plan:
-    """The plan for `options`. Raises `InputError` for whatever cannot be used; writes nothing."""
+    """The plan for `options`. Raises `InputError` for whatever cannot be used.
+
+    Writes nothing but the caches of hub and data, where something is downloaded.
+    """
     check_numbers(options)
     add_plugins(options.plugins)
     device = choose_device(options.device)
-    own_files = options.train is not None or options.test is not None or options.model is not None
-    variants = expand(options.variants or ("fast" if options.model else "all"), device)
-    task = load_task(options, own_files)
+    built_in = choose_built_in(options)
+    variants = expand(options.variants or ("all" if built_in or not options.model else "fast"), device)
+    task = replace(load_task(options, built_in), label_map=options.label_map)
+    task = replace(task, notes=(*source_notes(task, variants), *task.notes))
+    check_label_map(task, variants)
     if not task.train and any(variant.trains for variant in variants):
         trained = next(variant.name for variant in variants if variant.trains)
         raise InputError(
             f"--variants: {trained} is trained, and there are no training rows; add --train FILE"
         )
-    config = fill_in(options, task, variants, device)
+    longest = default_length(task, built_in.max_length if built_in else MAX_LENGTH)
+    config = fill_in(options, task, variants, device, longest)
     plugins = tuple(plugin.resolve() for plugin in options.plugins)
     return Plan(task, tuple(variants), config, plugins, options.cache.resolve(), options.remeasure)
 
@@ -84,8 +91,6 @@ def check_numbers(options: Options) -> None:
     seeds = choose_seeds(options)
     if not 0 <= seeds[0] <= seeds[-1] < 2**32:
         raise InputError(f"--seed {options.seed}: seeds must lie in 0..4294967295")
-    if options.dense_epochs and options.no_finetune:
-        raise InputError("--dense-epochs: dense is not trained with --no-finetune; drop one of them")
     if options.max_length is not None and options.max_length < 4:
         raise InputError(f"--max-length {options.max_length}: must be at least 4, two tokens are special")
 
@@ -104,33 +109,30 @@ def choose_device(asked: str) -> str:
     return "cpu" if asked == "cpu" or missing else "cuda"
 
 
-def load_task(options: Options, own_files: bool) -> Task:
-    """The built-in task, or the user's own from files."""
+def choose_built_in(options: Options) -> BuiltIn | None:
+    """The task asked for by name, the demonstration where nothing is named, None for the user's own data."""
     if options.task is not None and options.task not in TASKS:
         raise InputError(f"--task {options.task}: {did_you_mean(options.task, list(TASKS))}")
-    if not own_files:
-        refuse_own_data_options(options)
-        task = demo_task(options.seed)
-        if options.limit:
-            task = replace(task, train=limited(task, task.train, "--limit", options.limit, options.seed))
-        if options.limit_test:
-            test = limited(task, task.test, "--limit-test", options.limit_test, options.seed)
-            validation = limited(task, task.validation, "--limit-test", options.limit_test, options.seed)
-            task = replace(task, test=test, validation=validation)
-        return task
-    if options.task is not None:
-        raise InputError(
-            f"--task {options.task} brings its own model and data; drop --model, --train and --test"
-        )
-    if options.train is None and options.test is None:
-        raise InputError("--model: its accuracy needs data; add --train FILE and --test FILE")
-    if options.no_finetune and options.model is None:
-        raise InputError("--no-finetune needs a fine-tuned checkpoint; add --model PATH_OR_ID")
-    if options.model is not None:
-        from compressors.artifact import check_checkpoint
+    own = options.train is not None or options.test is not None or options.model is not None
+    return None if own and options.task is None else TASKS[options.task or DEMO]
 
-        check_checkpoint(options.model)
-    return load_files(
+
+def load_task(options: Options, built_in: BuiltIn | None) -> Task:
+    """The built-in task, or the user's own from files; its model is fetched from its hub first."""
+    if built_in is not None:
+        refuse_other_data(options, built_in)
+    elif options.train is None and options.test is None:
+        raise InputError("--model: its accuracy needs data; add --train FILE and --test FILE")
+    elif options.no_finetune and options.model is None:
+        raise InputError("--no-finetune needs a fine-tuned checkpoint; add --model PATH_OR_ID")
+    model = options.model or (built_in.model if built_in else None)
+    as_it_came = options.no_finetune or model != options.model
+    if options.dense_epochs and as_it_came:
+        raise InputError("--dense-epochs: dense is the model as it came and is not trained; drop it")
+    if model is not None:
+        hub.fetch(model)
+    load = built_in.load if built_in else load_files
+    return load(
         FileOptions(
             train=options.train,
             test=options.test,
@@ -143,15 +145,18 @@ def load_task(options: Options, own_files: bool) -> Task:
             limit_test=options.limit_test,
             deduplicate=options.deduplicate,
             seed=options.seed,
-            model=options.model,
-            fine_tune=not options.no_finetune,
+            model=model,
+            fine_tune=not as_it_came,
         )
     )
 
 
-def refuse_own_data_options(options: Options) -> None:
-    """Raise `InputError` for an option about the user's own data where a built-in task brings its own."""
+def refuse_other_data(options: Options, built_in: BuiltIn) -> None:
+    """Raise `InputError` for an option on model or data that the built-in task does not take."""
     given = {
+        "--model": options.model,
+        "--train": options.train,
+        "--test": options.test,
         "--no-finetune": options.no_finetune,
         "--deduplicate": options.deduplicate,
         "--validation": options.validation,
@@ -161,20 +166,47 @@ def refuse_own_data_options(options: Options) -> None:
         "--label-column": options.label_column,
     }
     for name, value in given.items():
-        if value:
-            raise InputError(f"{name} is about your own data; add --train FILE, or drop it")
+        if value and name not in built_in.takes:
+            remedy = f"--task {options.task} brings its own" if options.task else "add --train FILE"
+            raise InputError(f"{name} is about your own data; {remedy}, or drop it")
 
 
-def limited(task: Task, rows: tuple[Example, ...], option: str, most: int, seed: int) -> tuple[Example, ...]:
-    """A stratified part of the rows. Raises `InputError` below one row a class."""
-    if most < len(task.labels):
-        raise InputError(
-            f"{option} {most}: the task has {len(task.labels)} classes; use at least one row each"
-        )
-    return limit(list(rows), most, seed)
+def source_notes(task: Task, variants: list[Variant]) -> list[str]:
+    """Where the files of each checkpoint from a hub come from."""
+    sources = [hub.source_of(name) for name in checkpoints_of(task, variants)]
+    return [source for source in sources if source]
 
 
-def fill_in(options: Options, task: Task, variants: list[Variant], device: str) -> Config:
+def checkpoints_of(task: Task, variants: list[Variant]) -> list[str]:
+    """The task's checkpoint and those that variants read, each once."""
+    named = [name for variant in variants for part in variant.parts for name in part.checkpoints]
+    return list(dict.fromkeys([task.model, *named] if task.model else named))
+
+
+def check_label_map(task: Task, variants: list[Variant]) -> None:
+    """Raise `InputError` unless the map names each class of a checkpoint and uses each of the data's names.
+
+    That no class and no name stands twice was seen when it was read.
+    """
+    if not task.label_map:
+        return
+    checkpoints = checkpoints_of(task, variants)
+    if not checkpoints:
+        raise InputError("--label-map names a checkpoint's classes; add --model PATH_OR_ID, or drop it")
+    for label in task.labels:
+        if label not in task.label_map.values():
+            raise InputError(f"--label-map gives no class the name {label!r}, which the data has")
+    if any(set(config_class_names(name)) == task.label_map.keys() for name in checkpoints):
+        return
+    classes = config_class_names(checkpoints[0])
+    for name in task.label_map:
+        if name not in classes:
+            raise InputError(f"--label-map {name}: no class of {checkpoints[0]}; known: {', '.join(classes)}")
+    missing = next(name for name in classes if name not in task.label_map)
+    raise InputError(f"--label-map leaves out {missing!r}, a class of {checkpoints[0]}")
+
+
+def fill_in(options: Options, task: Task, variants: list[Variant], device: str, longest: int) -> Config:
     """Every number of the run, those not asked for by the defaults in `docs/measuring.md`."""
     budget = options.budget or ("quick" if task.demonstration else "standard")
     epochs = options.epochs or (DEMO_EPOCHS if task.demonstration else EPOCHS[budget])
@@ -183,7 +215,7 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str) 
     rate = options.learning_rate or (SCRATCH_LEARNING_RATE if from_scratch else LEARNING_RATE)
     dense_rate = options.learning_rate or (SCRATCH_DENSE_LEARNING_RATE if from_scratch else LEARNING_RATE)
     carbon = carbon_of(options.country)
-    length = options.max_length or default_length(task)
+    length = options.max_length or longest
     thorough = budget == "thorough"
     return Config(
         command=options.command,
@@ -247,14 +279,19 @@ def choose_thread_counts(options: Options, device: str, thorough: bool) -> list[
     return list(options.thread_counts)
 
 
-def default_length(task: Task) -> int:
-    """Tokens a row is cut to: less for the demo's headlines, and no more than a local checkpoint takes."""
-    if task.demonstration:
-        return DEMO_MAX_LENGTH
-    positions = read_config(task.model).get("max_position_embeddings") if task.model else None
-    if not isinstance(positions, int) or positions <= POSITIONS_FOR_PADDING:
-        return MAX_LENGTH
-    return min(MAX_LENGTH, positions - POSITIONS_FOR_PADDING)
+def default_length(task: Task, most: int) -> int:
+    """Tokens a row is cut to: `most`, or as many as the checkpoint has positions for.
+
+    RoBERTa and others keep two positions for padding; the families in `ALL_POSITIONS` do not.
+    """
+    if task.model is None:
+        return most
+    config = read_config(task.model)
+    positions = config.get("max_position_embeddings")
+    kept = 0 if config.get("model_type") in ALL_POSITIONS else POSITIONS_FOR_PADDING
+    if not isinstance(positions, int) or positions <= kept:
+        return most
+    return min(most, positions - kept)
 
 
 def scratch_epochs(rows: int) -> float:

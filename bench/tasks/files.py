@@ -1,4 +1,4 @@
-"""A task made from the user's own files: which columns to read, which rows to keep, how to divide them."""
+"""A task made of tables of rows: which columns to read, which rows to keep, how to divide them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bench.errors import InputError, did_you_mean
 from bench.nouns.audit import DataAudit
 from bench.nouns.task import Example, Task
 from bench.tasks.audit import Rows, audit_notes, audit_splits, deduplicate, mark_seen
+from bench.tasks.dataset import parse_dataset_id, read_dataset
 from bench.tasks.split import limit, split
 from bench.tasks.table import LABEL_NAMES, LONGEST_NAME, TEXT_NAMES, Table, bare_name, read_table
 
@@ -30,11 +31,14 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What the user said about their files; `text_columns` empty and `label_column` None are guessed."""
+    """What the user said about their data; `text_columns` empty and `label_column` None are guessed.
 
-    train: Path | None
-    test: Path | None
-    validation: Path | None = None
+    `train`, `test` and `validation` are files or ids of data sets.
+    """
+
+    train: str | Path | None
+    test: str | Path | None
+    validation: str | Path | None = None
     test_split: float | None = None
     text_columns: tuple[str, ...] = ()
     text_pair_column: str | None = None
@@ -70,19 +74,36 @@ class Row(NamedTuple):
 
 
 def load_files(options: FileOptions) -> Task:
-    """The task in the user's files. What was guessed, dropped, divided or found wrong is in its `notes`.
+    """The task in the user's files and data sets; see `make_task`."""
+    _check(options)
+    sources = {"train": options.train, "validation": options.validation, "test": options.test}
+    return make_task({part: read_source(source, part) for part, source in sources.items() if source}, options)
+
+
+def read_source(source: str | Path, part: str) -> Table:
+    """The rows of a file, or of a data set on a hub: its split `part`, unless the id names another.
+
+    What exists here is a file, whatever it is called.
+    """
+    try:
+        exists = Path(source).exists()
+    except OSError as error:
+        raise InputError(f"{source}: no such file ({error.strerror})") from None
+    dataset = None if exists else parse_dataset_id(str(source), part)
+    return read_table(Path(source)) if dataset is None else read_dataset(dataset)
+
+
+def make_task(tables: dict[str, Table], options: FileOptions) -> Task:
+    """The task in `tables`, by part. What was guessed, dropped, divided or found wrong is in its `notes`.
 
     The audit is of the splits as they would be without `--deduplicate`, before any limit.
 
-    Raises InputError for options that contradict each other and files that cannot be used, in one line.
+    Raises InputError for options that contradict each other and rows that cannot be used, in one line.
     """
-    _check(options)
-    paths = {"train": options.train, "validation": options.validation, "test": options.test}
-    tables = {part: read_table(path) for part, path in paths.items() if path}
     rows, dropped, notes = _usable_rows(tables, options)
     first = next(iter(tables.values()))
-    labels = _labels(first.path, next(iter(rows.values())))
-    read = {part: _examples(tables[part].path, rows[part], labels) for part in rows}
+    labels = _labels(first.source, next(iter(rows.values())))
+    read = {part: _examples(tables[part].source, rows[part], labels) for part in rows}
     parts, divided = _divide(read, read, labels, options)
     splits = audit_splits(parts, labels)
     removed: dict[str, int] = {}
@@ -93,11 +114,11 @@ def load_files(options: FileOptions) -> Task:
         notes += said + divided + _learnt_notes(parts["test"])
     else:
         notes += divided + audit_notes(splits)
-    notes += _limit_parts(parts, options)
-    sizes = ", ".join(f"{len(parts[part]):,} {part}" for part in paths)
+    notes += _limit_parts(parts, options, held_out="validation" not in tables)
+    sizes = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.items())
     return Task(
-        name="/".join(filter(None, (first.path.resolve().parent.name, first.path.stem))),
-        description=f"Rows from {first.path.name}: {sizes}; {len(labels)} classes.",
+        name=first.name,
+        description=f"Rows from {Path(first.source).name}: {sizes}; {len(labels)} classes.",
         labels=labels,
         train=parts["train"],
         validation=parts["validation"],
@@ -137,7 +158,7 @@ def _usable_rows(
     tables: dict[str, Table], options: FileOptions
 ) -> tuple[dict[str, list[Row]], dict[str, int], list[str]]:
     """The usable rows of each table, the counts of those dropped, by part and reason, and notes."""
-    notes = [*_same_file_notes(tables), *_header_notes(tables)]
+    notes = [*_origin_notes(tables), *_same_source_notes(tables), *_header_notes(tables)]
     columns, guessed = choose_columns(next(iter(tables.values())), options)
     notes += guessed
     rows: dict[str, list[Row]] = {}
@@ -150,12 +171,20 @@ def _usable_rows(
     return rows, dropped, notes
 
 
-def _same_file_notes(tables: dict[str, Table]) -> list[str]:
+def _origin_notes(tables: dict[str, Table]) -> list[str]:
+    return [f"{part}: {table.origin}" for part, table in tables.items() if table.origin]
+
+
+def _same_source_notes(tables: dict[str, Table]) -> list[str]:
     return [
         f"{one} and {other} are the same file: results on it say nothing about new rows"
         for one, other in itertools.combinations(tables, 2)
-        if tables[one].path.samefile(tables[other].path)
+        if _same(tables[one].source, tables[other].source)
     ]
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (Path(one).exists() and Path(other).exists() and Path(one).samefile(other))
 
 
 def _header_notes(tables: dict[str, Table]) -> list[str]:
@@ -178,7 +207,7 @@ def choose_columns(table: Table, options: FileOptions) -> tuple[Columns, list[st
     for name in given:
         if name is not None and name not in table.columns:
             raise InputError(
-                f"{table.path} has no column {name!r}; {did_you_mean(name, list(table.columns))}"
+                f"{table.source} has no column {name!r}; {did_you_mean(name, list(table.columns))}"
             )
     text, pair, label = options.text_columns, options.text_pair_column, options.label_column
     free = [name for name in table.columns if name not in given]
@@ -208,7 +237,7 @@ def _guess_label(table: Table, names: list[str]) -> str:
     found = found or [name for name in names if not _is_id(name) and _few_and_short(_values(table, name))]
     if len(found) != 1:
         raise InputError(
-            f"{table.path}: {'several columns' if found else 'no column'} could be the label"
+            f"{table.source}: {'several columns' if found else 'no column'} could be the label"
             f"; name it with --label-column: {', '.join(map(repr, found or table.columns))}"
         )
     return found[0]
@@ -219,7 +248,7 @@ def _guess_text(table: Table, names: list[str]) -> tuple[str, ...]:
     found = [name for name in values if _wordy(values[name]) and not _few_and_short(values[name])]
     if not found:
         raise InputError(
-            f"{table.path}: no column reads like text; name it with --text-column: "
+            f"{table.source}: no column reads like text; name it with --text-column: "
             f"{', '.join(map(repr, table.columns))}"
         )
     return tuple(found)
@@ -259,7 +288,7 @@ def _match(part: str, table: Table, columns: Columns) -> tuple[Columns, list[str
         same = [other for other in table.columns if other.strip().casefold() == name.strip().casefold()]
         if len(same) != 1:
             known = did_you_mean(name, list(table.columns))
-            raise InputError(f"{table.path} has no column {name!r} as the others have; rename it; {known}")
+            raise InputError(f"{table.source} has no column {name!r} as the others have; rename it; {known}")
         notes.append(f"{part}: column {same[0]!r} is read as {name!r}")
         return same[0]
 
@@ -306,13 +335,13 @@ def _dropped_notes(part: str, table: Table, counts: dict[str, int]) -> list[str]
     said = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     if total >= WORST_DROPPED_SHARE * len(table.rows):
         raise InputError(
-            f"{table.path}: {total:,} of {len(table.rows):,} rows cannot be used ({said}); "
+            f"{table.source}: {total:,} of {len(table.rows):,} rows cannot be used ({said}); "
             "clean the file or name other columns with --text-column and --label-column"
         )
     return [f"{part}: {total:,} of {len(table.rows):,} rows dropped ({said})"]
 
 
-def _labels(path: Path, rows: Iterable[Row]) -> tuple[str, ...]:
+def _labels(source: str, rows: Iterable[Row]) -> tuple[str, ...]:
     """The label names in order: numbers by value, then words."""
 
     def order(name: str) -> tuple[float, str]:
@@ -324,18 +353,18 @@ def _labels(path: Path, rows: Iterable[Row]) -> tuple[str, ...]:
 
     labels = tuple(sorted({row.label for row in rows}, key=order))
     if len(labels) == 1:
-        raise InputError(f"{path}: every row has the label {labels[0]!r}; a classifier needs two or more")
+        raise InputError(f"{source}: every row has the label {labels[0]!r}; a classifier needs two or more")
     return labels
 
 
-def _examples(path: Path, rows: Sequence[Row], labels: tuple[str, ...]) -> Rows:
+def _examples(source: str, rows: Sequence[Row], labels: tuple[str, ...]) -> Rows:
     number = {label: place for place, label in enumerate(labels)}
     strangers = [row for row in rows if row.label not in number]
     if strangers:
         lines = {row.label: row.line for row in reversed(strangers)}
         said = ", ".join(f"{label!r} (line {line})" for label, line in sorted(lines.items())[:NAMED])
         raise InputError(
-            f"{path}: {len(strangers):,} rows have labels that no training row has: {said}"
+            f"{source}: {len(strangers):,} rows have labels that no training row has: {said}"
             f"{_and_more(len(lines))}; known: {', '.join(labels[:NAMED])}{_and_more(len(labels))}"
         )
     return tuple(Example(row.text, number[row.label], row.pair) for row in rows)
@@ -355,7 +384,7 @@ def _deduplicated(
     cleaned, removed = deduplicate(read)
     notes = []
     for part, rows in cleaned.items():
-        path, before = tables[part].path, read[part]
+        source, before = tables[part].source, read[part]
         why = ", ".join(f"{count:,} {reason}" for reason, count in removed[part].items())
         if why:
             gone = len(before) - len(rows)
@@ -364,7 +393,7 @@ def _deduplicated(
         said = ", ".join(map(repr, lost[:NAMED])) + _and_more(len(lost))
         if lost and (not rows or part == next(iter(cleaned))):
             raise InputError(
-                f"{path}: --deduplicate leaves no row of {said} ({why}); leave it out or add rows"
+                f"{source}: --deduplicate leaves no row of {said} ({why}); leave it out or add rows"
             )
         if lost:
             notes.append(f"{part}: no rows of {said} are left (--deduplicate)")
@@ -391,29 +420,28 @@ def _divide(
     notes: list[str] = []
     if options.test_split is not None:
         notes += _hold_out(parts, "test", options.test_split, labels, options)
-    if options.train and options.validation is None:
+    if "train" in files and "validation" not in files:
         notes += _hold_out(parts, "validation", VALIDATION_SHARE, labels, options)
     for part in ("validation", "test"):
         parts[part] = mark_seen(parts[part], (learnt if part in files else parts).get("train", ()))
     return parts, notes
 
 
-def _limit_parts(parts: dict[str, Rows], options: FileOptions) -> list[str]:
+def _limit_parts(parts: dict[str, Rows], options: FileOptions, held_out: bool) -> list[str]:
     """Limits `parts` as asked, and says so.
 
-    The limits come after the splits, so that training has that many rows; validation taken from train is
-    held to the test rows' limit, since it is judged as they are, else to the training rows'.
+    The limits come after the splits, so that training has that many rows. Validation is held to the test
+    rows' limit, since it is judged as they are; without one, what was `held_out` from train to train's.
     """
     notes: list[str] = []
     if options.limit is not None:
         notes += _limit(parts, "train", "--limit", options.limit, options.seed)
     if options.limit_test is not None:
         notes += _limit(parts, "test", "--limit-test", options.limit_test, options.seed)
-    if options.validation is None and parts["validation"]:
-        if options.limit_test is not None:
-            notes += _limit(parts, "validation", "--limit-test", options.limit_test, options.seed)
-        elif options.limit is not None:
-            notes += _limit(parts, "validation", "--limit", options.limit, options.seed)
+    if options.limit_test is not None and parts["validation"]:
+        notes += _limit(parts, "validation", "--limit-test", options.limit_test, options.seed)
+    elif options.limit is not None and held_out and parts["validation"]:
+        notes += _limit(parts, "validation", "--limit", options.limit, options.seed)
     return notes
 
 

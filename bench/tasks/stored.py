@@ -15,9 +15,9 @@ SPLITS = ("train", "validation", "test")
 
 
 def fingerprint(task: Task) -> str:
-    """A hash of what the task asks: rows, which of them are seen, labels and model name; no description."""
+    """A hash of what the task asks: rows, which are seen, labels, model and its classes; no description."""
     digest = hashlib.sha256()
-    for value in (task.labels, task.model, task.fine_tune):
+    for value in (task.labels, task.model, task.fine_tune, task.label_map):
         digest.update(json.dumps(value).encode())
     for split in SPLITS:
         for line in lines(getattr(task, split)):

@@ -19,22 +19,26 @@ Row = tuple[str | None, ...]
 
 LONGEST_CELL = 1 << 24
 LONGEST_NAME = 40
-FORMATS = ".csv, .tsv, .jsonl, .ndjson and .parquet"
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+FORMATS = " and ".join((", ".join(SUFFIXES[:-1]), SUFFIXES[-1]))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file's rows as written: nothing stripped, nothing dropped.
+    """Rows as written: nothing stripped, nothing dropped.
 
-    `lines` says where each row starts: its line, or its number in a Parquet file. Columns without a
-    name are called by their position: "1", "2", "3".
+    `source` is the file's path or the data set's id, `name` a short one. `lines` says where each row
+    starts: its line, or its number where there are no lines. Columns without a name are called by their
+    position: "1", "2", "3". `origin` is a sentence on where a data set came from.
     """
 
-    path: Path
+    source: str
+    name: str
     columns: tuple[str, ...]
     rows: list[Row]
     lines: list[int]
     has_header: bool
+    origin: str | None = None
 
 
 def bare_name(name: str) -> str:
@@ -130,9 +134,16 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
     _check_widths(path, rows, lines, delimiter)
     if not _has_header(rows):
         columns = tuple(str(position) for position in range(1, len(rows[0]) + 1))
-        return Table(path, columns, [tuple(row) for row in rows], lines, has_header=False)
+        return _of_file(path, columns, [tuple(row) for row in rows], lines, has_header=False)
     columns = tuple(name.strip() or str(position) for position, name in enumerate(rows[0], 1))
-    return Table(path, columns, [tuple(row) for row in rows[1:]], lines[1:], has_header=True)
+    return _of_file(path, columns, [tuple(row) for row in rows[1:]], lines[1:])
+
+
+def _of_file(
+    path: Path, columns: tuple[str, ...], rows: list[Row], lines: list[int], has_header: bool = True
+) -> Table:
+    name = "/".join(filter(None, (path.resolve().parent.name, path.stem)))
+    return Table(str(path), name, columns, rows, lines, has_header)
 
 
 def _check_widths(path: Path, rows: list[list[str]], lines: list[int], delimiter: str) -> None:
@@ -187,9 +198,10 @@ def _read_jsonl(path: Path) -> Table:
         records[line] = record
     columns = tuple(dict.fromkeys(name for record in records.values() for name in record))
     rows = [
-        _row(path, line, columns, (record.get(name) for name in columns)) for line, record in records.items()
+        to_row(str(path), line, columns, (record.get(name) for name in columns))
+        for line, record in records.items()
     ]
-    return Table(path, columns, rows, list(records), has_header=True)
+    return _of_file(path, columns, rows, list(records))
 
 
 def _read_parquet(path: Path) -> Table:
@@ -204,13 +216,16 @@ def _read_parquet(path: Path) -> Table:
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} is not a readable Parquet file ({reason}); write it again") from None
-    rows = [_row(path, number, columns, cells) for number, cells in enumerate(zip(*values, strict=True), 1)]
-    return Table(path, columns, rows, list(range(1, len(rows) + 1)), has_header=True)
+    rows = [
+        to_row(str(path), number, columns, cells) for number, cells in enumerate(zip(*values, strict=True), 1)
+    ]
+    return _of_file(path, columns, rows, list(range(1, len(rows) + 1)))
 
 
-def _row(path: Path, line: int, columns: tuple[str, ...], values: Iterable[Any]) -> Row:
+def to_row(source: str, line: int, columns: tuple[str, ...], values: Iterable[Any]) -> Row:
+    """A row's cells as text, None where there is none. Raises InputError for what is no text or number."""
     return tuple(
-        _cell(value, f"{path} row {line}, column {name!r}")
+        _cell(value, f"{source} row {line}, column {name!r}")
         for name, value in zip(columns, values, strict=True)
     )
 

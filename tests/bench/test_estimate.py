@@ -71,29 +71,29 @@ def test_what_compression_leaves_is_what_is_stored() -> None:
     }
 
 
+def checkpoint(folder: Path, config: str) -> str:
+    (folder / "config.json").write_bytes(config.encode("latin-1"))
+    (folder / "model.safetensors").write_bytes(b"")
+    return str(folder)
+
+
 def test_a_checkpoint_is_sized_by_its_config(tmp_path: Path) -> None:
     sizes = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **sizes}))
+    model = checkpoint(tmp_path, json.dumps({"model_type": "bert", **sizes}))
     encoder = 2 * (4 * 64 * 64 + 2 * 64 * 128)
-    assert model_size(str(tmp_path)) == ModelSize(encoder + 64_000, encoder)
-
-
-def test_a_model_on_the_hub_is_taken_for_a_bert_base() -> None:
-    size = model_size("someone/some-model")
-    assert size.encoder == 84_934_656
-    assert size.parameters == pytest.approx(109e6, rel=0.02)
+    assert model_size(model) == ModelSize(encoder + 64_000, encoder)
 
 
 @pytest.mark.parametrize("content", ['{"hidden_size": ', "[]", "\xff"])
 def test_a_config_that_is_none_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=r"config\.json: not"):
-        model_size(str(tmp_path))
+        model_size(checkpoint(tmp_path, content))
 
 
 def test_a_config_of_another_family_counts_as_a_bert_base(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"dim": 768, "n_layers": 6, "vocab_size": None}))
-    assert model_size(str(tmp_path)) == model_size("someone/some-model")
+    size = model_size(checkpoint(tmp_path, json.dumps({"dim": 768, "n_layers": 6, "vocab_size": None})))
+    assert size.encoder == 84_934_656
+    assert size.parameters == pytest.approx(109e6, rel=0.02)
 
 
 def test_the_trial_product_is_plausible() -> None:

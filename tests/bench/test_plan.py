@@ -13,7 +13,8 @@ from bench.environment import cores
 from bench.errors import InputError
 from bench.meters.nvml import devices
 from bench.options import Options, read_paddings, read_shapes, read_thread_counts
-from bench.plan import Plan, make_plan, scratch_epochs
+from bench.plan import Plan, default_length, make_plan, scratch_epochs
+from bench.tasks.stored import fingerprint
 
 ROWS = "".join(f"headline number {i} about {'ABC'[i % 3]},{'ABC'[i % 3]}\n" for i in range(90))
 CSV = "text,label\n" + ROWS
@@ -53,6 +54,11 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (tmp_path / folder).mkdir()
         if folder != "no-config":
             (tmp_path / folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    for folder, classes in (("three", 3), ("four", 4)):
+        (tmp_path / folder).mkdir()
+        config = {"model_type": "bert", "id2label": {str(i): f"LABEL_{i}" for i in range(classes)}}
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+        (tmp_path / folder / "model.safetensors").write_bytes(b"")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
     cwd = tmp_path / "cwd"
@@ -66,33 +72,36 @@ def plan(**asked: Any) -> Plan:
     return make_plan(Options(**asked))
 
 
-OWN: dict[str, Any] = {"train": Path("../rows.csv"), "test_split": 0.3}
+OWN: dict[str, Any] = {"train": "../rows.csv", "test_split": 0.3}
+
+NAMED = {"LABEL_0": "A", "LABEL_1": "B", "LABEL_2": "C"}
+THREE: dict[str, Any] = OWN | {"model": "../three", "no_finetune": True, "variants": "mp"}
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no such file": ({"train": Path("../missing.csv"), "test_split": 0.3}, "missing.csv"),
-    "no such test file": ({"train": Path("../rows.csv"), "test": Path("../missing.csv")}, "missing.csv"),
-    "a folder as file": ({"train": Path("../model"), "test_split": 0.3}, "model"),
-    "empty file": ({"train": Path("../empty.csv"), "test_split": 0.3}, "empty.csv"),
-    "only a header": ({"train": Path("../header.csv"), "test_split": 0.3}, "header.csv"),
-    "one class": ({"train": Path("../one-class.csv"), "test_split": 0.3}, "every row has the label 'A'"),
-    "no labels": ({"train": Path("../no-label.csv"), "test_split": 0.3}, "no-label.csv"),
-    "unseen label": ({"train": Path("../rows.csv"), "test": Path("../stranger.csv")}, "'Z'"),
-    "wrong encoding": ({"train": Path("../latin.csv"), "test_split": 0.3}, "latin.csv"),
-    "broken JSON": ({"train": Path("../broken.jsonl"), "test_split": 0.3}, "broken.jsonl"),
+    "no such file": ({"train": "../missing.csv", "test_split": 0.3}, "missing.csv"),
+    "no such test file": ({"train": "../rows.csv", "test": "../missing.csv"}, "missing.csv"),
+    "a folder as file": ({"train": "../model", "test_split": 0.3}, "model"),
+    "empty file": ({"train": "../empty.csv", "test_split": 0.3}, "empty.csv"),
+    "only a header": ({"train": "../header.csv", "test_split": 0.3}, "header.csv"),
+    "one class": ({"train": "../one-class.csv", "test_split": 0.3}, "every row has the label 'A'"),
+    "no labels": ({"train": "../no-label.csv", "test_split": 0.3}, "no-label.csv"),
+    "unseen label": ({"train": "../rows.csv", "test": "../stranger.csv"}, "'Z'"),
+    "wrong encoding": ({"train": "../latin.csv", "test_split": 0.3}, "latin.csv"),
+    "broken JSON": ({"train": "../broken.jsonl", "test_split": 0.3}, "broken.jsonl"),
     "unknown text column": (OWN | {"text_columns": ("headline",)}, "no column 'headline'"),
     "unknown label column": (OWN | {"label_column": "lable"}, "did you mean 'label'"),
     "column named twice": (
         OWN | {"text_columns": ("text",), "label_column": "text"},
         "'text' is named twice",
     ),
-    "both tests": (OWN | {"test": Path("../rows.csv")}, "--test-split"),
-    "neither test": ({"train": Path("../rows.csv")}, "--test-split"),
+    "both tests": (OWN | {"test": "../rows.csv"}, "--test-split"),
+    "neither test": ({"train": "../rows.csv"}, "--test-split"),
     "split of 0": (OWN | {"test_split": 0.0}, "--test-split 0"),
     "split of 1": (OWN | {"test_split": 1.0}, "--test-split 1"),
     "split that is no number": (OWN | {"test_split": float("nan")}, "--test-split nan"),
-    "no training rows": ({"test": Path("../rows.csv")}, "--train"),
+    "no training rows": ({"test": "../rows.csv"}, "--train"),
     "nothing to train a variant on": (
-        {"test": Path("../rows.csv"), "model": "../model", "no_finetune": True, "variants": "bmp25"},
+        {"test": "../rows.csv", "model": "../model", "no_finetune": True, "variants": "bmp25"},
         "bmp25 is trained",
     ),
     "model without data": ({"model": "../model"}, "--test"),
@@ -135,7 +144,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "more threads than cores": ({"thread_counts": (1, 4096), "device": "cpu"}, "--threads 4096"),
     "deduplicating the demo": ({"deduplicate": True}, "--deduplicate is about your own data"),
     "a class lost by deduplicating": (
-        OWN | {"test_split": None, "test": Path("../rows.csv"), "deduplicate": True},
+        OWN | {"test_split": None, "test": "../rows.csv", "deduplicate": True},
         "--deduplicate leaves no row of 'A', 'B', 'C'",
     ),
     "negative limit": ({"limit": -5}, "--limit -5"),
@@ -147,6 +156,20 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "plugin that is no Python": ({"plugins": (Path("../note.txt"),)}, "note.txt"),
     "broken plugin": ({"plugins": (Path("../broken.py"),)}, "nothing_of_this_name"),
     "plugin without compressor": ({"plugins": (Path("../silly.py"),)}, "defines no Compressor"),
+    "map without a checkpoint": (OWN | {"label_map": {"LABEL_0": "A"}}, "add --model PATH_OR_ID"),
+    "map that leaves out a label": (THREE | {"label_map": NAMED | {"LABEL_1": "X"}}, "the name 'B'"),
+    "map with an unknown class": (
+        THREE | {"label_map": {"LABEL_9": "A", "LABEL_1": "B", "LABEL_2": "C"}},
+        "--label-map LABEL_9: no class of ../three; known: LABEL_0, LABEL_1, LABEL_2",
+    ),
+    "map that leaves out a class": (
+        THREE | {"model": "../four", "label_map": NAMED},
+        "--label-map leaves out 'LABEL_3', a class of ../four",
+    ),
+    "map for a loaded checkpoint that leaves out a class": (
+        OWN | {"variants": "load:../four", "label_map": NAMED},
+        "leaves out 'LABEL_3'",
+    ),
     "plugin with a taken name": ({"plugins": (Path("../taken.py"),)}, "'kd'"),
 }
 
@@ -159,6 +182,17 @@ def test_a_bad_input_is_one_line_that_names_it(name: str) -> None:
     message = str(caught.value)
     assert said in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("asked", [THREE, OWN | {"variants": "load:../three"}])
+def test_a_map_of_a_checkpoints_classes_is_part_of_the_task(asked: dict[str, Any]) -> None:
+    assert plan(**asked, label_map=NAMED).task.label_map == NAMED
+    assert fingerprint(plan(**asked, label_map=NAMED).task) != fingerprint(plan(**asked).task)
+
+
+def test_a_map_may_name_classes_that_the_data_lacks() -> None:
+    asked = THREE | {"model": "../four", "label_map": NAMED | {"LABEL_3": "others"}}
+    assert plan(**asked).task.label_map["LABEL_3"] == "others"
 
 
 @pytest.mark.skipif(bool(devices()), reason="a CUDA device is here")
@@ -193,7 +227,7 @@ def test_an_own_model_starts_with_what_needs_no_training() -> None:
 
 
 def test_a_model_taken_as_it_came_has_no_dense_epochs() -> None:
-    made = plan(test=Path("../rows.csv"), model="../model", no_finetune=True)
+    made = plan(test="../rows.csv", model="../model", no_finetune=True)
     assert made.config.dense_epochs == 0
     assert not made.task.fine_tune
     assert len(made.task.test) == 90
@@ -212,6 +246,35 @@ def test_own_rows_without_a_model_are_learnt_from_scratch() -> None:
 )
 def test_a_model_from_scratch_sees_enough_rows(rows: int, epochs: float) -> None:
     assert scratch_epochs(rows) == epochs
+
+
+@pytest.mark.parametrize(
+    ("family", "positions", "length"),
+    [
+        ("bert", 512, 512),
+        ("xlm-roberta", 514, 512),
+        ("of-another-kind", 300, 298),
+        ("bert", 4096, 512),
+        ("bert", None, 512),
+    ],
+)
+def test_rows_are_cut_to_what_the_checkpoint_takes(
+    tmp_path: Path, family: str, positions: int | None, length: int
+) -> None:
+    config = {"model_type": family, "max_position_embeddings": positions}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    task = plan(**OWN, model="../model").task
+    assert default_length(task, 512) == length
+
+
+def test_hub_ids_mean_the_same_from_any_folder(tmp_path: Path) -> None:
+    asked = Options(
+        model="org/model", train="org/rows@v1:train", test="../rows.csv", validation="../none.csv"
+    )
+    absolute = asked.absolute()
+    assert (absolute.model, absolute.train) == ("org/model", "org/rows@v1:train")
+    assert Path(absolute.test or "").resolve() == tmp_path / "rows.csv"
+    assert Path(absolute.test or "").is_absolute()
 
 
 @pytest.mark.parametrize(("budget", "epochs"), [("quick", 1.0), ("standard", 3.0), ("thorough", 5.0)])

@@ -261,6 +261,12 @@ def test_a_limit_leaves_a_validation_file_whole_and_a_small_file_alone(write: Wr
     assert not any("--limit)" in note for note in load(path, limit=1000).notes)
 
 
+def test_a_limit_on_test_rows_holds_for_a_validation_file_too(write: Write) -> None:
+    path = write("a.csv", "text,label\n" + ROWS)
+    task = load(path, path, validation=path, limit_test=6)
+    assert (len(task.train), len(task.validation), len(task.test)) == (60, 6, 6)
+
+
 def test_a_limit_below_the_number_of_classes_is_refused(write: Write) -> None:
     path = write("a.csv", "text,label\n" + ROWS)
     assert refusal(path, limit=2) == "--limit 2 cannot hold the 3 classes of train; give 3 or more"

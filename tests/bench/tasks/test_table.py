@@ -58,7 +58,9 @@ def test_every_text_format_gives_the_same_table(write: Write, name: str, content
     path = write(name, content)
     lines = [1, 3] if "json" in name else [2, 4]
     rows: list[Row] = [("one", "A"), (" two ", "B")]
-    assert read_table(path) == Table(path, ("text", "label"), rows, lines, has_header=True)
+    assert read_table(path) == Table(
+        str(path), f"{path.parent.name}/a", ("text", "label"), rows, lines, has_header=True
+    )
 
 
 def test_parquet_numbers_and_booleans_become_text_and_nan_is_missing(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import InputError
-from compressors.variant import Variant, parse_variant
+from compressors import hub
+from compressors.contract import Compressor, NameClasses
+from compressors.registry import compressor_classes
+from compressors.variant import Variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,10 +27,12 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, variant: Va
     """Write `model` as it is, in its own precision, with everything that `load` needs."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    earlier = [made for part in variant.parts for made in part.continues]
     document = {
         "variant": variant.name,
         "dtype": str(model.dtype).removeprefix("torch."),
         "parameters": {part.name: asdict(part) for part in variant.parts},
+        "continues": {part.name: asdict(part) for part in earlier},
     }
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (folder / VARIANT_FILE).write_text(text, encoding="utf-8")
@@ -40,17 +45,46 @@ def load(path: str | Path, device: str = "cpu") -> PreTrainedModel:
     `InputError` where `path` is not an artifact or names a compressor that is not installed.
     """
     folder = Path(path)
+    document = read_document(folder)
+    parts = recorded_parts(folder, document)
+    model = load_model(str(folder), str(document["dtype"])).to(device).eval()
+    for part in parts:
+        model = part.runtime(model, device)
+    return model
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """An artifact's `variant.json`. Raises `InputError` where it is missing or broken."""
     try:
-        document = json.loads((folder / VARIANT_FILE).read_text(encoding="utf-8"))
-        spec, dtype = str(document["variant"]), str(document["dtype"])
+        document = {"continues": {}} | json.loads((folder / VARIANT_FILE).read_text(encoding="utf-8"))
+        return {key: document[key] for key in ("variant", "dtype", "parameters", "continues")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {in_one_line(error)}"
         raise InputError(f"{folder}: not an artifact, {VARIANT_FILE} cannot be read ({reason})") from None
-    variant = parse_variant(spec)
-    model = load_model(str(folder), dtype).to(device).eval()
-    for part in variant.parts:
-        model = part.runtime(model, device)
-    return model
+
+
+def recorded_parts(folder: Path, document: dict[str, Any]) -> list[Compressor]:
+    """What made an artifact, and the artifact that it goes on from, by its `document`.
+
+    They are read from their fields: a spec that names a path reads the same only where that path exists.
+    Raises `InputError` for a compressor that is not known here.
+    """
+    known, made = compressor_classes(), []
+    try:
+        for name, fields in (document["continues"] | document["parameters"]).items():
+            if name not in known:
+                raise InputError(f"{folder}: made with {name!r}, which is not installed here")
+            made.append(known[name](**fields))
+    except TypeError as error:
+        raise InputError(f"{folder}: made with another version of its compressors ({error})") from None
+    return sorted(made, key=lambda part: part.phase)
+
+
+def made_by(folder: Path) -> list[Compressor]:
+    """What made an artifact, see `recorded_parts`; nothing for any other checkpoint."""
+    if not (folder / VARIANT_FILE).exists():
+        return []
+    return recorded_parts(folder, read_document(folder))
 
 
 def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
@@ -58,40 +92,51 @@ def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
 
     Raises `InputError` for a checkpoint that lacks any of the weights, rather than make them up.
     """
-    check_checkpoint(path_or_id)
+    folder = hub.find(path_or_id)
     with told_as_input_error(path_or_id, "cannot be loaded as a classifier"):
-        model, left_open = from_pretrained(path_or_id, dtype=dtype)
+        model, left_open = from_pretrained(folder, dtype=dtype)
         if left_open:
             raise InputError(f"{path_or_id}: its weights lack {left_open[0]}: not a fine-tuned classifier")
         return model.eval()
 
 
-def load_classifier(path_or_id: str, labels: tuple[str, ...], notes: list[str]) -> PreTrainedModel:
-    """An encoder with a head for `labels`: the checkpoint's own where the names agree, else a fresh one.
+def load_classifier(
+    path_or_id: str,
+    labels: tuple[str, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    name_classes: NameClasses,
+    notes: list[str],
+) -> PreTrainedModel:
+    """An encoder in float32 with a head for `labels`: the checkpoint's own where its classes are these.
 
-    A fresh head is said in `notes`.
+    A head or pooler that is fresh, with the reason, goes to `notes`. Raises `InputError` where the weights
+    lack any other part.
     """
     import torch
     from transformers import AutoConfig
 
-    import compressors.shapes  # noqa: F401  (registers the pruned families)
+    import compressors.pruned  # noqa: F401  (registers the pruned families)
 
-    check_checkpoint(path_or_id)
+    folder = hub.find(path_or_id)
     with told_as_input_error(path_or_id, "cannot be loaded as a classifier"):
-        config = AutoConfig.from_pretrained(path_or_id)
-        head_fits = set(class_names(config)) == set(labels)
-        if not head_fits:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if len(config.id2label) != len(labels):
             config.id2label = dict(enumerate(labels))
-        model, left_open = from_pretrained(path_or_id, config=config, dtype=torch.float32)
-        head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
-        for name in left_open:
-            if name.split(".")[0] not in head and ".pooler." not in name:
-                raise InputError(f"{path_or_id}: its weights lack {name}: not a whole encoder")
-        if not head_fits:
-            notes.append(f"{path_or_id} has no head for these classes: a fresh one was put on and trained")
-            for name in head:
-                renew(model.get_submodule(name), getattr(config, "initializer_range", 0.02))
-        return model
+        model, left_open = from_pretrained(folder, config=config, dtype=torch.float32)
+    head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
+    lacks_head = any(name.split(".")[0] in head for name in left_open)
+    encoder = [name for name in left_open if name.split(".")[0] not in head]
+    if holes := [name for name in encoder if ".pooler." not in name]:
+        raise InputError(f"{path_or_id}: its weights lack {holes[0]}: not a whole encoder")
+    if encoder:
+        notes.append(f"{path_or_id} has no pooler; a fresh one was put on and trained")
+    no_head = f"{path_or_id} has no head for these classes"
+    if reason := no_head if lacks_head else name_classes(path_or_id, model, tokenizer):
+        notes.append(f"{reason}; a fresh head was put on and trained")
+        set_class_names(model.config, labels)
+        for name in head:
+            renew(model.get_submodule(name), getattr(config, "initializer_range", 0.02))
+    return model
 
 
 def renew(head: nn.Module, deviation: float) -> None:
@@ -105,18 +150,21 @@ def renew(head: nn.Module, deviation: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def from_pretrained(path_or_id: str, **settings: Any) -> tuple[PreTrainedModel, list[str]]:
+def from_pretrained(folder: Path, **settings: Any) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the parameters that the checkpoint does not hold in their shape."""
     from transformers import AutoModelForSequenceClassification
 
-    import compressors.shapes  # noqa: F401  (registers the pruned families)
+    import compressors.pruned  # noqa: F401  (registers the pruned families)
 
     model, report = AutoModelForSequenceClassification.from_pretrained(
-        path_or_id, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **settings
+        folder,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **settings,
     )
-    names = class_names(model.config)
-    model.config.id2label = dict(enumerate(names))
-    model.config.label2id = {name: i for i, name in enumerate(names)}
+    set_class_names(model.config, class_names(model.config))
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
 
@@ -125,25 +173,55 @@ def class_names(config: PreTrainedConfig) -> list[str]:
     return [str(config.id2label[i]) for i in range(len(config.id2label))]
 
 
+def set_class_names(config: PreTrainedConfig, names: Sequence[str]) -> None:
+    """Call the classes `names`, in the order of the logits."""
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+
+
+def config_class_names(path_or_id: str) -> list[str]:
+    """The classes as a checkpoint's `config.json` names them; `LABEL_0` and so on where it does not."""
+    config = read_config(path_or_id)
+    names = config.get("id2label") or {i: f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
+    try:
+        return [str(names[key]) for key in sorted(names, key=int)]
+    except (TypeError, ValueError):
+        raise InputError(f"{path_or_id}: id2label of its config.json does not number the classes") from None
+
+
 def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer. Raises `InputError` where it has none, or none that can pad."""
     from transformers import AutoTokenizer
 
-    check_checkpoint(path_or_id)
+    folder = hub.find(path_or_id)
+    if needs_sentencepiece(folder):
+        raise InputError(
+            f"{path_or_id}: its tokenizer is a SentencePiece model; install sentencepiece and protobuf, or "
+            "write tokenizer.json where they are: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+        )
     with told_as_input_error(path_or_id, "no usable tokenizer"):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path_or_id)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise InputError(f"{path_or_id}: no usable tokenizer: its vocabulary is empty or missing")
+        raise InputError(
+            f"{path_or_id}: no usable tokenizer: its vocabulary is empty or missing; save its base model's "
+            f"beside the weights: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
+        )
     if tokenizer.pad_token_id is None:
         raise InputError(f"{path_or_id}: no usable tokenizer: it has no padding token")
     return tokenizer
 
 
+def needs_sentencepiece(folder: Path) -> bool:
+    """Whether the tokenizer can only be read by libraries that are not installed."""
+    from transformers.utils import is_protobuf_available, is_sentencepiece_available
+
+    alone = any(folder.glob("*.model")) and not (folder / "tokenizer.json").exists()
+    return alone and not (is_protobuf_available() and is_sentencepiece_available())
+
+
 def read_config(path_or_id: str) -> dict[str, Any]:
-    """A local checkpoint's `config.json`; empty for a hub id. Raises `InputError` where it is broken."""
-    file = Path(path_or_id) / "config.json"
-    if not file.is_file():
-        return {}
+    """A checkpoint's `config.json`. Raises `InputError` where it is broken."""
+    file = hub.find(path_or_id) / "config.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -151,30 +229,6 @@ def read_config(path_or_id: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{file}: not a JSON object; save the model again")
     return found
-
-
-def check_checkpoint(path_or_id: str) -> None:
-    """Raise `InputError` unless `path_or_id` is a folder with safetensors weights, or may be a hub id."""
-    folder = Path(path_or_id)
-    try:
-        exists = folder.exists()
-    except OSError as error:
-        raise InputError(f"{path_or_id}: no such model directory ({error.strerror})") from None
-    if not exists:
-        if folder.is_absolute() or path_or_id.startswith((".", "~")) or path_or_id.count("/") > 1:
-            raise InputError(f"{path_or_id}: no such model directory")
-        return
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{path_or_id}: not a model directory, it has no config.json")
-    if not any(folder.glob("*.safetensors")):
-        pickled = sorted(file.name for file in folder.glob("*.bin"))
-        remedy = (
-            f"{pickled[0]} is a pickle, which can run code when opened; convert it where you trust it: "
-            "AutoModelForSequenceClassification.from_pretrained(…).save_pretrained(…)"
-            if pickled
-            else "save the model with save_pretrained"
-        )
-        raise InputError(f"{path_or_id}: no safetensors weights; {remedy}")
 
 
 @contextmanager

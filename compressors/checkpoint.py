@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.errors import InputError
-from compressors.artifact import check_checkpoint
+from compressors import hub
 from compressors.contract import Compressor, Context, Phase
 
 if TYPE_CHECKING:
@@ -28,22 +29,28 @@ class Load(Compressor):
     def validate(self, device: str) -> None:
         if not self.path:
             raise InputError("load: no checkpoint named; write load:PATH_OR_ID")
-        check_checkpoint(self.path)
+        hub.fetch(self.path)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        return (self.path,)
 
     def refuses(self, other: Compressor) -> str | None:
         return (
             f"load measures a checkpoint as it is, and {other.name} would train it" if other.trains else None
         )
 
+    @property
+    def continues(self) -> Sequence[Compressor]:
+        from compressors.artifact import made_by
+
+        return made_by(hub.find(self.path))
+
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from compressors.artifact import load_model, load_tokenizer
 
         context.tokenizer = load_tokenizer(self.path)
         loaded = load_model(self.path, "auto")
-        names = {str(name) for name in loaded.config.id2label.values()}
-        if not set(context.labels) <= names:
-            raise InputError(
-                f"load:{self.path}: its classes {sorted(names)[:5]} lack one of the task's "
-                f"{sorted(context.labels)[:5]}; load a checkpoint fine-tuned on the same label names"
-            )
+        if reason := context.name_classes(self.path, loaded, context.tokenizer):
+            raise InputError(reason)
         return loaded

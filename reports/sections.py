@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from bench.nouns.run import Result, Run, Scenario
+from bench.nouns.run import DENSE, Result, Run, Scenario
 from bench.nouns.verdict import ClassChange
 from reports.columns import SHOWN
 from reports.environment import said
@@ -33,7 +33,7 @@ def sections(run: Run, results: list[Result]) -> tuple[Section, ...]:
         Section("Discarded rounds", tuple(_discarded(run, results, throttled=False)), detail=True),
         Section("Not available", tuple(_unavailable(run, results, detail=False))),
         Section("Details not available", tuple(_unavailable(run, results, detail=True)), detail=True),
-        Section("Notes", tuple((note,) for note in run.task.notes)),
+        Section("Notes", tuple((note,) for note in [*run.task.notes, *_notes_on_dense(results)])),
         Section("Notes on single variants", tuple(_own_notes(run, results)), detail=True),
         Section("Warnings", tuple((said(caution),) for caution in run.environment.warnings)),
     )
@@ -164,7 +164,14 @@ def _who(run: Run, results: list[Result], some: list[Result]) -> str:
     return ", ".join("".join(named(run, result)) for result in some)
 
 
+def _notes_on_dense(results: list[Result]) -> Iterator[str]:
+    """Each once over the seeds: what is said of dense holds for all that is made from it."""
+    yield from dict.fromkeys(
+        f"{DENSE}: {note}" for result in results if result.variant == DENSE for note in result.notes
+    )
+
+
 def _own_notes(run: Run, results: list[Result]) -> Iterator[Line]:
     for result in results:
-        for note in result.notes:
-            yield (*named(run, result), f": {note}")
+        if result.variant != DENSE:
+            yield from ((*named(run, result), f": {note}") for note in result.notes)

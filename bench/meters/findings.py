@@ -17,7 +17,7 @@ from bench.nouns.run import LayerShape, Scenario
 class Findings(Document):
     """Metrics that were measured, those that could not be and why, and what goes with them.
 
-    `spent` is wall time by activity, in seconds; `openmp_spin` see `Environment`.
+    `spent` is wall time by activity, in seconds; `openmp_spin` see `Environment`, `loads_with` see `Result`.
     """
 
     metrics: dict[str, Measurement] = Field(default_factory=dict)
@@ -29,6 +29,7 @@ class Findings(Document):
     cautions: list[Caution] = Field(default_factory=list)
     spent: dict[str, float] = Field(default_factory=dict)
     openmp_spin: float | None = None
+    loads_with: str | None = None
 
     @contextmanager
     def spending(self, activity: str) -> Iterator[None]:
@@ -52,4 +53,5 @@ class Findings(Document):
         for activity, seconds in other.spent.items():
             self.spent[activity] = self.spent.get(activity, 0.0) + seconds
         self.openmp_spin = self.openmp_spin if other.openmp_spin is None else other.openmp_spin
+        self.loads_with = self.loads_with or other.loads_with
         return self

@@ -12,23 +12,29 @@ from bench.meters.findings import Findings
 from bench.meters.subject import Subject
 from bench.nouns.measurement import measured
 from bench.nouns.run import LayerShape
+from compressors.pruned import PRUNED
 from compressors.shapes import encoder_weights, layer_shapes
 
 
 def measure_size(dense: Subject, variant: Subject) -> Findings:
-    """Parameters, encoder weights and their reduction over dense, size on disk, FLOPs a sample."""
+    """Parameters, encoder weights and their reduction over dense, size on disk, FLOPs a sample, classes."""
     findings = Findings(
-        layers=[LayerShape(heads=heads, ffn_width=width) for heads, width in layer_shapes(variant.model)]
+        layers=[LayerShape(heads=heads, ffn_width=width) for heads, width in layer_shapes(variant.model)],
+        loads_with="pruned.py" if variant.model.config.model_type in PRUNED else "transformers",
     )
     parameters = sum(p.numel() for p in variant.model.parameters())
     findings.metrics["parameters"] = measured("parameters", parameters, "count")
     findings.metrics["disk_size"] = measured("disk_size", weights_size(variant.folder), "file size")
     own, full = encoder_weights(variant.model), encoder_weights(dense.model)
-    if own is None or full is None:
-        reason = f"the encoder of a {variant.model.config.model_type} model is not known"
-        findings.unavailable |= {"encoder_parameters": reason, "encoder_reduction": reason}
+    unknown = (variant if own is None else dense).model.config.model_type
+    reason = f"the encoder of a {unknown} model is not known"
+    if own is None:
+        findings.unavailable["encoder_parameters"] = reason
     else:
         findings.metrics["encoder_parameters"] = measured("encoder_parameters", own, "count")
+    if own is None or full is None:
+        findings.unavailable["encoder_reduction"] = reason
+    else:
         findings.metrics["encoder_reduction"] = measured("encoder_reduction", 1 - own / full, "count")
     length = round(sum(len(row["input_ids"]) for row in variant.rows) / len(variant.rows))
     flops = flops_of(variant, length)

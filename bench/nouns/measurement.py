@@ -53,6 +53,8 @@ METRICS: dict[str, Metric] = {
     "encoder_reduction": Metric("1", "higher", "share of encoder weights removed, over dense"),
     "flops_per_sample": Metric("FLOP", "lower", "2 x multiply-adds of one row of mean real length"),
     "compress_wall_time": Metric("s", "lower", "time to make the variant from dense"),
+    "training_step_time": Metric("s", "lower", "median time of one optimizer step, the first left out"),
+    "training_speedup": Metric("1", "higher", "step time of the training without compression over its own"),
     "inference_wall_time": Metric("s", "lower", "time to classify the test rows once, tokenising excluded"),
     "compress_energy": Metric("J", "lower", "energy to make the variant from dense, net of idle"),
     "compress_energy_gross": Metric("J", "lower", "the same with what the machine draws when idle"),

@@ -116,7 +116,8 @@ class Result(Document):
     `artifact` is relative to the run folder. `cached` names the steps taken over from an earlier run.
     `accuracy_kept` is by split (`validation`, `test`, and `test unseen` where test rows stand in the
     training file), `verdicts` by metric. `spent` says where this run's wall time went, in seconds, by
-    activity; what was taken over took none.
+    activity; what was taken over took none. `loads_with` says what reloads the artifact: `transformers`
+    alone, or the class file that an export puts beside it.
     """
 
     variant: str
@@ -129,6 +130,7 @@ class Result(Document):
     scenarios: dict[str, Scenario] = Field(default_factory=dict)
     layers: list[LayerShape] = Field(default_factory=list)
     training: list[dict[str, float]] = Field(default_factory=list)
+    loads_with: str | None = None
     accuracy_kept: dict[str, AccuracyVerdict] = Field(default_factory=dict)
     verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
     spent: dict[str, float] = Field(default_factory=dict)
@@ -161,7 +163,7 @@ class Run(Document):
     `import_time` the part in which workers import their libraries.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     id: str
     started_at: datetime
     status: RunStatus

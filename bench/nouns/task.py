@@ -26,8 +26,9 @@ class Task:
     """Model, rows and label names; everything a run needs to know about the job.
 
     `model` is a checkpoint's path or hub id, or None: a small BERT and a WordPiece tokenizer are then
-    trained on `train`. `fine_tune` says whether dense is fine-tuned first or used as it came. `notes`
-    are sentences for the user: what was guessed, dropped or split.
+    trained on `train`. `fine_tune` says whether dense is fine-tuned first or used as it came. `label_map`
+    gives a checkpoint's class names those of `labels`. `notes` are sentences for the user: what was
+    guessed, dropped or split.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Task:
     model: str | None = None
     fine_tune: bool = True
     demonstration: bool = False
+    label_map: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=())
     dropped: dict[str, int] = field(default_factory=dict)
     audit: DataAudit = field(default_factory=DataAudit)

@@ -28,10 +28,16 @@ def label_numbers(model: PreTrainedModel, labels: Sequence[str], rows: Sequence[
     return [order[row.label] for row in rows]
 
 
-def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """Raise `InputError` where rows may become longer than the model has positions for."""
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Raise `InputError` where rows may hold more tokens, or others, than the model has embeddings for."""
+    last, known = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if last >= known:
+        raise InputError(
+            f"{model.name_or_path}: its tokenizer numbers tokens up to {last:,} and its embeddings end at "
+            f"{known - 1:,}, so they are not of one model; save the tokenizer it was trained with beside it"
+        )
     positions = getattr(model.config, "max_position_embeddings", None) or max_length
-    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+    if model.config.model_type.removeprefix("bench-pruned-") in ("roberta", "xlm-roberta", "camembert"):
         positions -= model.config.pad_token_id + 1  # their first positions stand for padding
     longest = min(positions, tokenizer.model_max_length)
     if max_length > longest:

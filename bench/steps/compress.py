@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from bench.encoding import encode
 from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
-from bench.steps.common import check_length, label_numbers, prepare_process
+from bench.steps.classes import name_classes
+from bench.steps.common import check_fit, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.steps.teacher import read_logits
 from bench.tasks.stored import read_task
@@ -49,10 +51,11 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         tokenizer=artifact.load_tokenizer(str(dense)),
         load_dense=dense_model,
         dense_logits=dense_logits,
+        name_classes=partial(name_classes, task, request, findings.notes),
         removed_share=variant.removed_share,
     )
     model, weights_before = prepare(variant, dense_model(), context)
-    check_length(model, context.tokenizer, request.max_length)
+    check_fit(model, context.tokenizer, request.max_length)
     if variant.trains:
         schedule = Schedule(
             request.epochs,
@@ -65,9 +68,9 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         rows = encode(context.tokenizer, task.train, request.max_length)
         numbers = label_numbers(model, task.labels, task.train)
         with findings.spending("training"):
-            findings.training = fine_tune(
-                model, rows, numbers, variant.parts, context, schedule, folder, progress
-            )
+            findings.add(fine_tune(model, rows, numbers, variant.parts, context, schedule, folder, progress))
+    else:
+        findings.unavailable["training_step_time"] = "nothing is trained"
     progress("saving", 0, 1)
     for part in variant.parts:
         model = part.finish(model, context)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,12 +14,13 @@ from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
-from bench.steps.common import check_length, label_numbers, prepare_process
+from bench.steps.classes import name_classes
+from bench.steps.common import check_fit, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
 from compressors import artifact
-from compressors.contract import Context
+from compressors.contract import Context, NameClasses
 from compressors.variant import Variant
 
 
@@ -27,8 +29,9 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     prepare_process(request.device, request.seed)
     task = read_task(request.task)
     findings = Findings()
-    model, tokenizer = starting_point(task, request.max_length, findings.notes)
-    check_length(model, tokenizer, request.max_length)
+    naming = partial(name_classes, task, request, findings.notes)
+    model, tokenizer = starting_point(task, request.max_length, naming, findings.notes)
+    check_fit(model, tokenizer, request.max_length)
     started = time.perf_counter()
     if task.fine_tune:
         context = Context(
@@ -38,6 +41,7 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
             tokenizer=tokenizer,
             load_dense=lambda: model,
             dense_logits=no_logits,
+            name_classes=naming,
         )
         schedule = Schedule(
             request.epochs, request.learning_rate, request.batch_size, request.seed, request.device
@@ -45,10 +49,12 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         rows = encode(tokenizer, task.train, request.max_length)
         numbers = label_numbers(model, task.labels, task.train)
         with findings.spending("training"):
-            findings.training = fine_tune(model, rows, numbers, [], context, schedule, folder, progress)
+            findings.add(fine_tune(model, rows, numbers, [], context, schedule, folder, progress))
         wall_time_s = time.perf_counter() - started
         plural = "" if request.epochs == 1 else "s"
         findings.notes.append(f"fine-tuned for {request.epochs:g} epoch{plural} in {wall_time_s:.0f} s")
+    else:
+        findings.unavailable["training_step_time"] = "dense was used as it came"
     artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
     return findings
 
@@ -59,7 +65,7 @@ def no_logits() -> torch.Tensor:
 
 
 def starting_point(
-    task: Task, max_length: int, notes: list[str]
+    task: Task, max_length: int, naming: NameClasses, notes: list[str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and tokenizer before fine-tuning; what is new about them goes to `notes`.
 
@@ -70,13 +76,8 @@ def starting_point(
         return small_bert(task.labels, len(tokenizer), max_length), tokenizer
     tokenizer = artifact.load_tokenizer(task.model)
     if task.fine_tune:
-        return artifact.load_classifier(task.model, task.labels, notes), tokenizer
+        return artifact.load_classifier(task.model, task.labels, tokenizer, naming, notes), tokenizer
     model = artifact.load_model(task.model)
-    names = {str(name) for name in model.config.id2label.values()}
-    unknown = sorted(set(task.labels) - names)
-    if unknown:
-        raise InputError(
-            f"--no-finetune: {task.model} has no class {unknown[0]!r}, its classes are {sorted(names)[:12]}; "
-            "fine-tune it, or name the classes in its config.json as the data does"
-        )
+    if reason := naming(task.model, model, tokenizer):
+        raise InputError(reason)
     return model, tokenizer

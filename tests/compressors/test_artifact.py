@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, BertModel, PreTrainedModel, PreTrainedTokenizerBase
 
 import compressors
 from bench.errors import InputError
@@ -46,6 +47,20 @@ def refused(action: Callable[[], object]) -> str:
         action()
     assert len(str(raised.value).splitlines()) == 1
     return str(raised.value)
+
+
+def load_classifier(
+    folder: Path, labels: tuple[str, ...] = LABELS, notes: list[str] | None = None
+) -> PreTrainedModel:
+    """The checkpoint as dense is fine-tuned from it, its head kept where its classes are called `labels`."""
+
+    def same_names(path_or_id: str, model: PreTrainedModel, tokenizer: object) -> str | None:
+        fits = set(labels) == set(artifact.class_names(model.config))
+        return None if fits else f"{path_or_id}: other classes"
+
+    tokenizer = artifact.load_tokenizer(str(folder))
+    said = [] if notes is None else notes
+    return artifact.load_classifier(str(folder), labels, tokenizer, same_names, said)
 
 
 def test_a_saved_model_comes_back_as_it_was(saved: Path) -> None:
@@ -101,7 +116,7 @@ def test_dense_is_float32_whatever_the_checkpoint_holds(
 ) -> None:
     artifact.save(tiny().to(torch.bfloat16), tokenizer, parse_variant("dense"), tmp_path)
     assert artifact.load_model(str(tmp_path)).dtype == torch.float32
-    assert artifact.load_classifier(str(tmp_path), LABELS, []).dtype == torch.float32
+    assert load_classifier(tmp_path).dtype == torch.float32
     assert artifact.load_model(str(tmp_path), "auto").dtype == torch.bfloat16
 
 
@@ -150,8 +165,12 @@ def unknown_dtype(folder: Path) -> None:
     change_json(folder / "variant.json", dtype="float7")
 
 
-def unknown_variant(folder: Path) -> None:
-    change_json(folder / "variant.json", variant="squeeze")
+def unknown_technique(folder: Path) -> None:
+    change_json(folder / "variant.json", parameters={"squeeze": {}})
+
+
+def unknown_setting(folder: Path) -> None:
+    change_json(folder / "variant.json", parameters={"mp": {"width": 2}})
 
 
 def list_document(folder: Path) -> None:
@@ -192,7 +211,8 @@ def no_weights(folder: Path) -> None:
         (broken_config, "not a valid JSON"),
         (unknown_family, "cannot be loaded"),
         (unknown_dtype, "float7"),
-        (unknown_variant, "unknown variant 'squeeze'"),
+        (unknown_technique, "made with 'squeeze', which is not installed"),
+        (unknown_setting, "another version"),
         (list_document, "not an artifact"),
         (empty_document, "not an artifact"),
         (not_utf8, "not an artifact"),
@@ -219,7 +239,7 @@ def test_a_pickled_checkpoint_is_refused_with_the_way_to_convert_it(saved: Path)
     for loader in (
         lambda: compressors.load(saved),
         lambda: artifact.load_model(str(saved)),
-        lambda: artifact.load_classifier(str(saved), LABELS, []),
+        lambda: artifact.load_tokenizer(str(saved)),
     ):
         error = refused(loader)
         assert "pytorch_model.bin is a pickle" in error
@@ -236,7 +256,17 @@ def test_a_checkpoint_without_tokenizer_is_refused(saved: Path) -> None:
     assert "no usable tokenizer" in refused(lambda: artifact.load_tokenizer(str(saved)))
     for file in saved.glob("tokenizer*"):
         file.unlink()
-    assert "no usable tokenizer" in refused(lambda: artifact.load_tokenizer(str(saved)))
+    error = refused(lambda: artifact.load_tokenizer(str(saved)))
+    assert f"AutoTokenizer.from_pretrained(BASE).save_pretrained('{saved}')" in error
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_that_needs_sentencepiece_is_refused_with_the_way_to_convert_it(saved: Path) -> None:
+    for file in saved.glob("tokenizer*"):
+        file.unlink()
+    (saved / "spiece.model").write_bytes(b"pieces")
+    error = refused(lambda: artifact.load_tokenizer(str(saved)))
+    assert "install sentencepiece and protobuf" in error
 
 
 def test_a_tokenizer_that_cannot_pad_is_refused(saved: Path) -> None:
@@ -246,7 +276,7 @@ def test_a_tokenizer_that_cannot_pad_is_refused(saved: Path) -> None:
 
 def test_a_head_is_kept_where_the_names_agree_in_any_order(saved: Path) -> None:
     notes: list[str] = []
-    model = artifact.load_classifier(str(saved), ("blue", "red", "green"), notes)
+    model = load_classifier(saved, ("blue", "red", "green"), notes)
     assert not notes
     assert model.config.id2label == dict(enumerate(LABELS))
     assert torch.equal(model.classifier.weight, tiny().classifier.weight)
@@ -256,8 +286,9 @@ def test_a_head_is_kept_where_the_names_agree_in_any_order(saved: Path) -> None:
 def test_a_head_for_other_classes_is_fresh(saved: Path, labels: tuple[str, ...]) -> None:
     torch.manual_seed(0)
     notes: list[str] = []
-    model = artifact.load_classifier(str(saved), labels, notes)
-    assert "a fresh one" in notes[0]
+    model = load_classifier(saved, labels, notes)
+    [note] = notes
+    assert note.endswith("; a fresh head was put on and trained")
     assert model.config.label2id == {label: i for i, label in enumerate(labels)}
     assert model.classifier.weight.shape == (len(labels), 32)
     assert 0.01 < model.classifier.weight.std() < 0.04
@@ -271,14 +302,19 @@ def test_a_bare_encoder_can_be_fine_tuned_but_not_used_as_it_is(
 ) -> None:
     BertModel(tiny().config, add_pooling_layer=False).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    model = artifact.load_classifier(str(tmp_path), LABELS, [])
+    notes: list[str] = []
+    model = load_classifier(tmp_path, LABELS, notes)
+    assert notes == [
+        f"{tmp_path} has no pooler; a fresh one was put on and trained",
+        f"{tmp_path} has no head for these classes; a fresh head was put on and trained",
+    ]
     assert logits(model).shape == (5, 3)
     assert "not a fine-tuned classifier" in refused(lambda: artifact.load_model(str(tmp_path)))
 
 
 def test_an_encoder_with_a_hole_is_not_fine_tuned_either(saved: Path) -> None:
     drop_layer(saved)
-    error = refused(lambda: artifact.load_classifier(str(saved), LABELS, []))
+    error = refused(lambda: load_classifier(saved))
     assert "lack bert.encoder.layer.1.output.dense.weight: not a whole encoder" in error
 
 
@@ -295,9 +331,24 @@ def test_load_brings_a_checkpoint_with_its_precision_and_tokenizer(
     assert context.tokenizer is not tokenizer
 
 
-def test_load_refuses_a_checkpoint_of_other_classes(saved: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_load_refuses_a_checkpoint_whose_classes_cannot_be_named(
+    saved: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
     change_json(saved / "config.json", id2label={"0": "x", "1": "y", "2": "z"}, label2id=None)
     part = parse_variant(f"load:{saved}").parts[0]
-    assert "its classes ['x', 'y', 'z']" in refused(
-        lambda: part.prepare(tiny(), context_of(tiny(), tokenizer))
-    )
+    error = refused(lambda: part.prepare(tiny(), context_of(tiny(), tokenizer)))
+    assert error == f"{saved}: its classes are ['x', 'y', 'z']"
+
+
+def test_a_configs_classes_are_those_that_transformers_finds(saved: Path) -> None:
+    assert artifact.config_class_names(str(saved)) == list(LABELS)
+    change_json(saved / "config.json", id2label=None, label2id=None)
+    assert artifact.config_class_names(str(saved)) == artifact.class_names(AutoConfig.from_pretrained(saved))
+    change_json(saved / "config.json", id2label={str(i): i + 5 for i in (10, *range(10))})
+    assert artifact.config_class_names(str(saved)) == [str(i + 5) for i in range(11)]
+
+
+@pytest.mark.parametrize("names", [["a", "b"], {"first": "a"}, 3])
+def test_a_config_that_does_not_number_its_classes_is_refused(saved: Path, names: object) -> None:
+    change_json(saved / "config.json", id2label=names)
+    assert "does not number the classes" in refused(lambda: artifact.config_class_names(str(saved)))

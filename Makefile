@@ -3,12 +3,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+TASK ?= mahanews-shc
+STUDY := .bench/study/$(TASK)
+STUDY_RUN := --task $(TASK) --variants study,ft --standard --out $(STUDY)
+
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: bench test lint types imports test-slow benchmarks proof clean
+.PHONY: bench study test lint types imports test-slow benchmarks proof clean
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --variants all
+
+# Goes on where a run was broken off. Exit status 1 is a variant that failed: its cells say so.
+study: $(INSTALLED)
+	$(BIN)/bench run $(if $(wildcard $(STUDY)/run.json),--resume $(STUDY),$(STUDY_RUN)) || test $$? -eq 1
+	$(BIN)/bench study $(STUDY)
 
 test: lint types imports
 	$(BIN)/pytest -m "not slow"

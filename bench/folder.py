@@ -170,6 +170,20 @@ def write_atomically(file: Path, text: str) -> None:
         raise
 
 
+def write_documents(folder: Path, texts: dict[str, str]) -> None:
+    """Write texts by file name into a folder, made if need be. Raises `InputError` where that cannot be."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--out {folder}: is not a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            write_atomically(folder / name, text)
+    except OSError as error:
+        raise InputError(
+            f"--out {folder}: cannot be written ({error.strerror}); name another folder"
+        ) from None
+
+
 def file_name(variant: str) -> str:
     """A variant's name as a file name: one path component of plain characters, another for each variant."""
     plain = re.sub(r"[^A-Za-z0-9+=._-]", "_", variant)[:LONGEST_NAME].lstrip(".")

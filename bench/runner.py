@@ -24,6 +24,7 @@ from bench.recommend import judge_accuracy, recommend, training_cautions
 from bench.statistics import SPEED_MARGIN, speed_verdict
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import summary, write_task
+from bench.training_speedup import add_training_speedups
 from bench.worker import LOG, PREDICTIONS
 from bench.workers import StepFailed, Workers
 from compressors.artifact import ARTIFACT
@@ -73,6 +74,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     finally:
         run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
         if run.status == "complete":
+            add_training_speedups(run)
             recommend(run)
         seen_before = earlier.environment.warnings if earlier else []
         environment.warnings = cautions(run, plan, [*seen_before, *at_start, *bench.cautions])

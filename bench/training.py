@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,15 @@ from transformers import (
 
 from bench.encoding import Encoded, collate
 from bench.errors import BenchError
+from bench.meters.findings import Findings
+from bench.nouns.measurement import measured
+from bench.statistics import median_interval
 from compressors.contract import Compressor, Context
 
 WARM_UP_SHARE = 0.1
 WEIGHT_DECAY = 0.01
 LOG_LINES = 50
+KEPT_STEP_TIMES = 1_000
 
 Progress = Callable[[str, int, int], None]
 
@@ -60,8 +66,8 @@ def fine_tune(
     schedule: Schedule,
     scratch: Path,
     progress: Progress,
-) -> list[dict[str, float]]:
-    """Train `model` in place; returns the loss curve, a list of {step, loss}. Raises `TrainingFailed`."""
+) -> Findings:
+    """Train `model` in place; the loss curve and the time of a step come back. Raises `TrainingFailed`."""
     steps = schedule.steps(len(rows))
     context.total_steps = steps
     arguments = TrainingArguments(
@@ -88,7 +94,8 @@ def fine_tune(
         {**row, "labels": label, "rows": number}
         for number, (row, label) in enumerate(zip(rows, labels, strict=True))
     ]
-    callback = Moments(parts, context, progress)
+    clock = StepClock(schedule.device)
+    callback = Moments(parts, context, progress, clock)
     trainer = VariantTrainer(
         model=model,
         args=arguments,
@@ -103,7 +110,58 @@ def fine_tune(
     if not math.isfinite(mean_loss):
         raise TrainingFailed(f"the training loss became {mean_loss} within {steps} steps")
     model.eval()
-    return callback.curve
+    return step_time(clock.times_s(), clock.source).add(Findings(training=callback.curve))
+
+
+class StepClock:
+    """Tells how long each optimizer step took, from the end of the one before; training never waits for it.
+
+    On a GPU the ends are CUDA events, since the host runs ahead of the device: reading its clock without
+    synchronising would tell how fast work is queued, and synchronising would slow what is timed.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._ends: list[Any] = []
+
+    def step_ended(self) -> None:
+        """Note that a step ended, or, on a GPU, that all its work is queued."""
+        if self.device == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._ends.append(event)
+        else:
+            self._ends.append(time.perf_counter())
+
+    @property
+    def source(self) -> str:
+        """What the times are read from."""
+        return "CUDA events" if self.device == "cuda" else "perf_counter"
+
+    def times_s(self) -> list[float]:
+        """The time of each step but the first, which has no end before it and warms up, in s."""
+        pairs = zip(self._ends, self._ends[1:], strict=False)
+        if self.device != "cuda":
+            return [end - before for before, end in pairs]
+        torch.cuda.synchronize()
+        return [before.elapsed_time(end) / 1000 for before, end in pairs]
+
+
+def step_time(times_s: Sequence[float], source: str) -> Findings:
+    """The median time of a step, with the raw times; of more than `KEPT_STEP_TIMES` evenly spread ones."""
+    if not times_s:
+        reason = "training took 1 step, and the first is left out"
+        return Findings(unavailable={"training_step_time": reason})
+    kept = tuple(times_s[:: math.ceil(len(times_s) / KEPT_STEP_TIMES)])
+    some = f"; {len(kept):,} of {len(times_s):,} samples kept" if len(kept) < len(times_s) else ""
+    found = measured(
+        "training_step_time",
+        statistics.median(times_s),
+        f"{source}, from one step's end to the next's, without the first step{some}",
+        median_interval(times_s) if len(times_s) > 1 else None,
+        kept,
+    )
+    return Findings(metrics={"training_step_time": found})
 
 
 @dataclass(frozen=True)
@@ -119,10 +177,12 @@ class Collator:
 
 
 class Moments(TrainerCallback):
-    """Calls the compressors' `on_step`, keeps the loss curve, tells the progress, stops at a broken loss."""
+    """Calls the compressors' `on_step`, keeps the loss curve and each step's end, stops at a broken loss."""
 
-    def __init__(self, parts: Sequence[Compressor], context: Context, progress: Progress) -> None:
-        self.parts, self.context, self.progress = parts, context, progress
+    def __init__(
+        self, parts: Sequence[Compressor], context: Context, progress: Progress, clock: StepClock
+    ) -> None:
+        self.parts, self.context, self.progress, self.clock = parts, context, progress, clock
         self.curve: list[dict[str, float]] = []
 
     def on_step_begin(
@@ -134,6 +194,7 @@ class Moments(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        self.clock.step_ended()
         self.progress("training", state.global_step, state.max_steps)
 
     def on_log(

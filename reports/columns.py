@@ -47,6 +47,8 @@ SHOWN = {
     "truncated_share": Shown("Rows cut", numbers.PERCENT, detail=True),
     "speedup": Shown("Speedup over dense", numbers.PLAIN, interval=True, paired=True, opens=True),
     "speedup_same_precision": Shown("At same precision", numbers.PLAIN, interval=True, paired=True),
+    "training_speedup": Shown("Training speedup", numbers.PLAIN),
+    "training_step_time": Shown("Training step", numbers.SECONDS, detail=True),
     "throughput": Shown("Samples per second", numbers.PLAIN, paired=True),
     "tokens_per_second": Shown("Tokens per second", numbers.COUNT, paired=True),
     "padding_share": Shown("Padding", numbers.PERCENT),
@@ -209,7 +211,7 @@ def metric_columns(scenario: str) -> dict[str, Column]:
     }
 
 
-VERDICT_COLUMNS = {
+OTHER_COLUMNS = {
     "points": accuracy_column("Δ pts ↑", points),
     "verdict": accuracy_column("Accuracy kept?", _word, numeric=False),
     "verdict_unseen": accuracy_column("Kept on unseen?", _word, "test unseen", numeric=False),
@@ -227,4 +229,5 @@ VERDICT_COLUMNS = {
         FASTER_SAME_PRECISION, "speedup_same_precision", lambda result: result.verdicts
     ),
     "end_to_end": Column(Header("End to end speedup ↑"), _end_to_end),
+    "loads_with": Column(Header("Loads with", numeric=False), lambda result: result.loads_with or ABSENT),
 }

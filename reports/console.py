@@ -1,4 +1,4 @@
-"""The run's essentials on a terminal, or in a pipe: small tables that fit the console, nothing cut off."""
+"""A report on a terminal, or in a pipe: small tables that fit the console, nothing cut off."""
 
 from __future__ import annotations
 
@@ -33,11 +33,16 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def render(run: Run, console: Console) -> None:
-    """Print the essentials of `run`; tables are split, and long words folded, to fit the width."""
-    show(console, _parts(essentials(report(run)), console.width))
+    """Print the essentials of `run`, and where the rest is."""
+    lay_out(essentials(report(run)), console, MORE)
 
 
-def _parts(content: Report, width: int) -> Iterator[RenderableType]:
+def lay_out(content: Report, console: Console, more: str) -> None:
+    """Print `content` and `more`; tables are split, and long words folded, to fit the width."""
+    show(console, _parts(content, console.width, more))
+
+
+def _parts(content: Report, width: int, more: str) -> Iterator[RenderableType]:
     yield _text((content.title,), "bold")
     yield two_columns(((fact.name, [fact.text]) for fact in content.facts), "dim")
     for table in content.tables:
@@ -47,7 +52,7 @@ def _parts(content: Report, width: int) -> Iterator[RenderableType]:
     for section in content.sections:
         yield from ("", _text((section.title,), "bold"))
         yield from map(_item, section.lines)
-    yield from ("", _text((MORE,), "dim"), "", _text(content.closing, "bold"))
+    yield from ("", _text((more,), "dim"), "", _text(content.closing, "bold"))
 
 
 def _item(line: Line) -> RichTable:

@@ -13,8 +13,8 @@ from reports import numbers
 from reports.columns import (
     END_TO_END,
     ESTIMATED,
+    OTHER_COLUMNS,
     UNCONVERGED,
-    VERDICT_COLUMNS,
     Column,
     metric_column,
     metric_columns,
@@ -70,6 +70,23 @@ def _accuracy_notes(run: Run) -> Iterator[str]:
 def _throughput_notes(run: Run) -> Iterator[str]:
     if any(END_TO_END in result.scenarios for result in run.results):
         yield "end to end: from texts to labels, tokenising included"
+    yield from training_notes(run)
+
+
+def training_notes(run: Run) -> Iterator[str]:
+    """What the training speedup compares, and that no verdict rests on it."""
+    found = [(r.variant, m) for r in run.results if (m := r.metrics.get("training_speedup"))]
+    controls = dict.fromkeys(name for name, measurement in found if measurement.source == "definition")
+    if controls:
+        yield (
+            f"training speedup: the time of a step of {' or '.join(controls)}'s training over the variant's, "
+            "one after the other, not paired, so without verdict; dense's logits are not in it"
+        )
+
+
+def _memory_notes(run: Run) -> Iterator[str]:
+    if any(result.loads_with for result in run.results):
+        yield "loads with: what an artifact needs to be loaded; bench export puts a .py file beside it"
 
 
 def _cost_notes(run: Run) -> Iterator[str]:
@@ -88,8 +105,15 @@ GROUPS = (
         _accuracy_and_speed_notes,
     ),
     Group(
-        "Throughput, batch size {config.batch_size}",
-        ("speedup_same_precision", "faster_same_precision", "end_to_end", "throughput"),
+        "Throughput and training, batch size {config.batch_size}",
+        (
+            "speedup_same_precision",
+            "faster_same_precision",
+            "end_to_end",
+            "throughput",
+            "training_speedup",
+            "training_step_time",
+        ),
         _throughput_notes,
     ),
     Group(
@@ -129,14 +153,16 @@ GROUPS = (
         ),
     ),
     Group(
-        "Memory",
+        "Memory and disk",
         (
             "peak_memory_host",
             "peak_memory_allocator",
             "peak_memory_reserved",
             "peak_memory_device",
             "disk_size",
+            "loads_with",
         ),
+        _memory_notes,
     ),
     Group(
         "Size and work",
@@ -172,20 +198,21 @@ def tables(run: Run, results: list[Result]) -> tuple[Table, ...]:
         _spent_table(run, results),
         _data_table(run),
     ]
-    return _with_legend([table for table in every if table.rows])
+    return with_legend([table for table in every if table.rows])
 
 
 def _metric_tables(run: Run, results: list[Result]) -> Iterator[Table]:
     headline = f"batch {run.config.batch_size}"
-    known = metric_columns(headline) | VERDICT_COLUMNS
+    known = metric_columns(headline) | OTHER_COLUMNS
     for group in (*GROUPS, _others(results)):
         columns = [known.get(name) or _other_column(results, name, headline) for name in group.names]
-        title = _title(group.title.format(config=run.config), run)
+        title = titled(group.title.format(config=run.config), run)
         table = _table(run, title, results, columns, every_row=group is GROUPS[0])
         yield replace(table, notes=tuple((note,) for note in group.notes(run)))
 
 
-def _title(text: str, run: Run) -> str:
+def titled(text: str, run: Run) -> str:
+    """A table's title, which names the budget that its figures were measured with."""
     return f"{text} ({run.config.budget} budget)"
 
 
@@ -237,7 +264,7 @@ def _seeds_table(run: Run, results: list[Result]) -> Table:
         )
         for own in variants
     )
-    title = _title(f"Over {len(run.config.seeds)} seeds, from the least to the greatest", run)
+    title = titled(f"Over {len(run.config.seeds)} seeds, from the least to the greatest", run)
     return Table(title, headers, tuple(rows)).filled()
 
 
@@ -280,7 +307,7 @@ def _scenario_tables(run: Run, results: list[Result]) -> Iterator[Table]:
         columns = rounds_columns(name)
         columns += [_other_column(members, metric, name) for metric in metrics]
         columns += [_machine_column(name, reading) for reading in MACHINE]
-        table = _table(run, _title(f"Scenario {name}{size}", run), members, columns)
+        table = _table(run, titled(f"Scenario {name}{size}", run), members, columns)
         notes = () if padding == "none" else ((f"padding: {padding}",),)
         yield replace(table, notes=notes, detail=True)
 
@@ -314,7 +341,7 @@ def _spent_table(run: Run, results: list[Result]) -> Table:
 
     columns = [Column(Header(activity.capitalize()), spent(activity)) for activity in activities]
     columns.append(Column(Header("Together"), altogether))
-    table = _table(run, _title("Where the time went", run), results, columns)
+    table = _table(run, titled("Where the time went", run), results, columns)
     return replace(table, notes=tuple((note,) for note in _spent_notes(run)), detail=True)
 
 
@@ -358,7 +385,8 @@ def _audited(audit: SplitAudit) -> tuple[str, ...]:
     )
 
 
-def _with_legend(tables: list[Table]) -> tuple[Table, ...]:
+def with_legend(tables: list[Table]) -> tuple[Table, ...]:
+    """The tables, each mark explained beneath the first that uses it."""
     explained: set[str] = set()
     with_legend = []
     for table in tables:

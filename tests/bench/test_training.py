@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +20,18 @@ from transformers import (
 )
 
 from bench.encoding import encode
+from bench.meters.findings import Findings
 from bench.nouns.task import Example
 from bench.steps.common import label_numbers
-from bench.training import Collator, Schedule, TrainingFailed, VariantTrainer, fine_tune
+from bench.training import (
+    KEPT_STEP_TIMES,
+    Collator,
+    Schedule,
+    TrainingFailed,
+    VariantTrainer,
+    fine_tune,
+    step_time,
+)
 from compressors.bmp import BlockMovementPruning
 from compressors.contract import Compressor, Context, Phase
 from compressors.ft import FineTune
@@ -45,9 +55,14 @@ class Trained:
     """A model after the loop, and what the loop told."""
 
     model: PreTrainedModel
-    curve: list[dict[str, float]]
+    found: Findings
     told: list[tuple[str, int, int]]
     context: Context
+
+    @property
+    def curve(self) -> list[dict[str, float]]:
+        """The loss curve."""
+        return self.found.training
 
     def accuracy(self, tokenizer: PreTrainedTokenizerBase) -> float:
         """Share of new rows whose class the model names correctly."""
@@ -74,7 +89,7 @@ def train(
     context = context_of(model, tokenizer)
     told: list[tuple[str, int, int]] = []
     set_seed(schedule.seed)
-    curve = fine_tune(
+    found = fine_tune(
         model,
         encode(tokenizer, EXAMPLES, 32),
         label_numbers(model, LABELS, EXAMPLES) if labels is None else labels,
@@ -84,7 +99,7 @@ def train(
         folder,
         lambda *words: told.append(words),
     )
-    return Trained(model, curve, told, context)
+    return Trained(model, found, told, context)
 
 
 def test_a_toy_task_is_learnt(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
@@ -323,6 +338,56 @@ def test_a_student_learns_from_the_teachers_logits_alone(
         tokenizer, tmp_path, part, model=student, labels=nonsense, schedule=replace(SCHEDULE, epochs=12)
     )
     assert trained.accuracy(tokenizer) > 0.9
+
+
+@dataclass
+class Sleeps(Probe):
+    """Takes the given time in every step, and its own in the first."""
+
+    first_s: float = 0.0
+    each_s: float = 0.0
+
+    def on_step(self, step: int, context: Context) -> None:
+        time.sleep(self.each_s if step else self.first_s)
+        super().on_step(step, context)
+
+
+def test_the_time_of_a_step_is_the_median_of_all_but_the_first(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    part = Sleeps(first_s=2.0, each_s=0.1)
+    trained = train(tokenizer, tmp_path, part, schedule=replace(SCHEDULE, epochs=1))
+    found = trained.found.metrics["training_step_time"]
+    assert len(part.steps) == 12
+    assert len(found.samples) == 11
+    assert all(0.1 < sample < 2 for sample in found.samples)
+    assert found.value == sorted(found.samples)[5]
+    assert found.ci_low is not None
+    assert found.ci_high is not None
+    assert found.ci_low <= found.value <= found.ci_high
+
+
+def test_the_only_step_is_the_first_and_has_no_time(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    trained = train(tokenizer, tmp_path, schedule=replace(SCHEDULE, epochs=0.01))
+    assert trained.found.metrics == {}
+    assert "1 step" in trained.found.unavailable["training_step_time"]
+
+
+def test_two_steps_give_one_time_and_no_interval(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    trained = train(tokenizer, tmp_path, schedule=replace(SCHEDULE, epochs=2 / 12))
+    found = trained.found.metrics["training_step_time"]
+    assert (found.samples, found.ci_low, found.ci_high) == ((found.value,), None, None)
+
+
+def test_of_many_times_evenly_spread_ones_are_kept() -> None:
+    times_s = [1.0] * 3_500 + [3.0] * 3_499
+    found = step_time(times_s, "perf_counter").metrics["training_step_time"]
+    assert found.value == 1.0
+    assert 0.9 * KEPT_STEP_TIMES <= len(found.samples) <= KEPT_STEP_TIMES
+    assert found.samples.count(1.0) == pytest.approx(found.samples.count(3.0), abs=1)
+    assert f"{len(found.samples):,} of 6,999" in found.source
 
 
 def test_a_collated_batch_is_padded_with_the_tokenizers_token() -> None:

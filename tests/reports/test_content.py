@@ -86,14 +86,43 @@ def test_a_missing_value_is_a_dash_and_never_a_zero(run: Run) -> None:
 
 def test_a_column_that_no_variant_fills_is_left_out(run: Run) -> None:
     headers = [header.text for header in table(report(run), "Memory").headers]
-    assert headers == ["Host peak ↓", "Weights on disk ↓"]
+    assert headers == ["Host peak ↓", "Weights on disk ↓", "Loads with"]
 
 
 def test_each_reason_for_absence_is_given_once(run: Run) -> None:
     assert section(report(run), "Not available") == [
         "latency p95 (all variants): 130 samples are needed and 64 were taken",
         "peak memory allocator, peak memory device (all variants): no CUDA device was used",
+        "training speedup (mp): nothing is trained",
     ]
+
+
+def test_what_loads_an_artifact_is_told_and_absent_where_it_is_not_known(run: Run) -> None:
+    shown = table(report(changed(run, "mp", loads_with=None)), "Memory")
+    cells = {label: row(shown, label)["Loads with"] for label in ("dense", "bmp25 (c)", "mp")}
+    assert cells == {"dense": "transformers", "bmp25 (c)": "pruned.py", "mp": "–"}
+    unknown = run.model_copy(
+        update={"results": [result.model_copy(update={"loads_with": None}) for result in run.results]}
+    )
+    shown = table(report(unknown), "Memory")
+    assert "Loads with" not in [header.text for header in shown.headers]
+    assert shown.notes == ()
+
+
+def test_a_training_speedup_tells_what_it_compares(run: Run) -> None:
+    shown = table(report(run), "Throughput")
+    assert row(shown, "bmp25 (c)")["Training speedup ↑"] == "1.33"
+    assert row(shown, "mp")["Training speedup ↑"] == "–"
+    [note] = [text(note) for note in shown.notes if "training" in text(note)]
+    assert "a step of dense's training" in note
+    assert "not paired" in note
+    lacking = [
+        result.model_copy(update={"metrics": {"throughput": result.metrics["throughput"]}})
+        for result in run.results
+        if result.status == "ok"
+    ]
+    shown = table(report(run.model_copy(update={"results": lacking})), "Throughput")
+    assert not [note for note in shown.notes if "training" in text(note)]
 
 
 def test_a_reason_names_the_variants_it_holds_for(run: Run) -> None:
@@ -322,9 +351,9 @@ def test_percentiles_are_shown_where_they_were_measured(run: Run) -> None:
         "One row p95 ↓",
         "Batch p50 ↓",
     ]
-    assert section(full, "Details not available") == [
+    assert section(full, "Details not available")[0] == (
         "latency p99, latency b1 p99 (all variants): needs 662 requests, this budget times 130"
-    ]
+    )
 
 
 def test_the_speedup_from_text_to_label_stands_beside_the_throughput(run: Run) -> None:

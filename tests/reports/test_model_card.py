@@ -1,0 +1,161 @@
+"""The model card: the golden document, what it may not say, and no text from outside that acts as markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+from huggingface_hub import ModelCard
+
+from bench.nouns.run import DENSE, Result, Run
+from compressors.contract import Compressor, Phase
+from reports.model_card import Exported, announcement, render
+from tests.reports.test_markdown import hostile
+
+BEST = "bmp25+kd+mp"
+
+
+@dataclass
+class Pruning(Compressor):
+    name: ClassVar[str] = "bmp"
+    phase: ClassVar[Phase] = Phase.MASKS
+    summary: ClassVar[str] = "heads and neurons leave"
+
+    amount: float = 0.25
+    block_size: int = 32
+    pattern: str = ""
+
+
+@dataclass
+class HalfPrecision(Compressor):
+    name: ClassVar[str] = "mp"
+    phase: ClassVar[Phase] = Phase.PRECISION
+    summary: ClassVar[str] = "half-precision weights"
+
+
+FOLDER = Exported(
+    place="deploy",
+    parts=(Pruning(), HalfPrecision()),
+    base_models=("org/encoder",),
+    classes=("World", "Sports", "Business", "Sci/Tech"),
+    class_file="pruned.py",
+    dtype="bfloat16",
+)
+STOCK = replace(FOLDER, parts=(), class_file=None, dtype="float32")
+
+
+def result_of(run: Run, variant: str) -> Result:
+    found = run.result(variant)
+    assert found
+    return found
+
+
+def card(run: Run, variant: str = BEST, folder: Exported = FOLDER) -> str:
+    return render(run, result_of(run, variant), folder)
+
+
+def front_matter(text: str) -> dict[str, object]:
+    """The card's metadata as a hub reads it."""
+    found: dict[str, object] = ModelCard(text).data.to_dict()
+    return found
+
+
+def prose(text: str) -> str:
+    """The card without its metadata and its code."""
+    return re.sub(r"```python\n.*?\n```", "", ModelCard(text).text, flags=re.DOTALL)
+
+
+def test_model_card(run: Run, golden: Callable[[str, str], None]) -> None:
+    golden("model_card.md", card(run))
+
+
+def test_the_front_matter_names_no_licence_and_only_models_of_a_hub(run: Run) -> None:
+    found = front_matter(card(run))
+    assert "license" not in found
+    assert found["base_model"] == ["org/encoder"]
+    local = run.model_copy(
+        update={"task": run.task.model_copy(update={"model": "/home/somebody/secret/encoder"})}
+    )
+    text = card(local, folder=replace(FOLDER, base_models=()))
+    assert "base_model" not in front_matter(text)
+    assert "the checkpoint encoder" in text
+    assert "secret" not in text
+
+
+def test_paths_of_the_command_are_not_published(run: Run) -> None:
+    config = run.config.model_copy(update={"command": "bench run --train /home/somebody/rows.csv"})
+    assert "somebody" not in card(run.model_copy(update={"config": config}))
+
+
+def test_a_stock_model_needs_no_code_of_ours(run: Run) -> None:
+    text = card(run, DENSE, STOCK)
+    assert "trust_remote_code" not in text
+    assert "pruned" not in text.partition("## What the figures")[0]
+    assert "times faster" not in text
+    assert "README.md" in announcement("out", None)
+    assert "trust_remote_code" not in announcement("out", None)
+    assert "import pruned" in announcement("out", "pruned.py")
+
+
+def test_a_technique_at_run_time_is_said_not_to_act_in_stock_transformers(run: Run) -> None:
+    class Compiled(Compressor):
+        name = "compiled"
+        phase = Phase.RUNTIME
+        summary = "compiled kernels"
+
+    text = card(run, folder=replace(FOLDER, parts=(Compiled(),)))
+    assert "`compiled` acts where `bench` runs the model" in text
+    assert "acts where" not in card(run)
+
+
+def test_what_a_plugin_does_is_not_made_up(run: Run) -> None:
+    assert "a technique of it is a plugin's" in card(run, folder=replace(FOLDER, parts=None))
+
+
+def test_of_several_seeds_it_says_which_one_and_what_all_gave(seeded: Run) -> None:
+    second = next(row for row in seeded.results if row.variant == BEST and row.seed == 2)
+    text = render(seeded, second, FOLDER)
+    assert "those of seed 2" in text
+    assert "over 2 seeds" in text
+    assert "| Measured | ★ bmp25+kd+mp | dense |" in text
+    assert "inconclusive" in text
+    assert "figures of unseen rows" in text
+
+
+def test_a_variant_without_speed_gets_no_claim(slowed: Run) -> None:
+    text = card(slowed, "mp", STOCK)
+    assert "hardware slowdown" in text
+    assert " than `dense`" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|b",
+        "<script>alert(1)</script>",
+        "`code",
+        "two\nlines\r\n\n# heading",
+        "---\nlicense: mit\n---\n",
+        "{{ 7 * 7 }}{% raw %}",
+        "![image](http://example.org/x.png)",
+        "': [\"",
+    ],
+)
+def test_text_from_outside_acts_neither_as_markup_nor_as_metadata(run: Run, text: str) -> None:
+    """Wherever a user's words stand; the code block alone is Python, and holds the name as a literal."""
+    folder = replace(FOLDER, place=text, classes=(text,))
+    variant = BEST + text
+    out = card(hostile(run, text), variant, folder)
+    assert front_matter(out).keys() == front_matter(card(run)).keys()
+    harmless = card(hostile(run, "harmless"), BEST + "harmless", replace(folder, place="harmless"))
+    body = prose(out)
+    assert body.count("\n") == prose(harmless).count("\n")
+    assert "<" not in body
+    assert "49" not in body.partition("## How")[0]
+    assert "![" not in re.sub(r"\\.", "", body)
+    [code] = re.findall(r"```python\n(.*?)\n```", out, re.DOTALL)
+    compile(code, "card", "exec")
+    assert f"place = {text!r}  #" in code

@@ -36,12 +36,16 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        Console(stderr=True).print(f"bench: {error}", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(
+            f"bench: {error}", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        Console(stderr=True).print(f"bench: the disk is full ({error.filename}); free some, then --resume")
+        Console(stderr=True, emoji=False).print(
+            f"bench: the disk is full ({error.filename}); free some, then --resume"
+        )
         sys.exit(ExitCode.FAILED)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
@@ -61,11 +65,15 @@ def run(
         str | None, typer.Option(help="Checkpoint folder or hub id.", rich_help_panel=DATA)
     ] = None,
     train: Annotated[
-        Path | None, typer.Option(help="Training rows: CSV, TSV, JSONL or Parquet.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(
+            help="Training rows: CSV, TSV, JSONL or Parquet; or a data set, ORG/NAME/CONFIG@REVISION:SPLIT.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
-    test: Annotated[Path | None, typer.Option(help="Test rows.", rich_help_panel=DATA)] = None,
+    test: Annotated[str | None, typer.Option(help="Test rows.", rich_help_panel=DATA)] = None,
     validation: Annotated[
-        Path | None, typer.Option(help="Validation rows; else a part of --train.", rich_help_panel=DATA)
+        str | None, typer.Option(help="Validation rows; else a part of --train.", rich_help_panel=DATA)
     ] = None,
     test_split: Annotated[
         float | None,
@@ -82,7 +90,8 @@ def run(
         int | None, typer.Option(help="At most so many training rows, stratified.", rich_help_panel=DATA)
     ] = None,
     limit_test: Annotated[
-        int | None, typer.Option(help="At most so many test rows, stratified.", rich_help_panel=DATA)
+        int | None,
+        typer.Option(help="At most so many test and validation rows, stratified.", rich_help_panel=DATA),
     ] = None,
     deduplicate: Annotated[
         bool,
@@ -95,6 +104,13 @@ def run(
     no_finetune: Annotated[
         bool, typer.Option("--no-finetune", help="Take --model as fine-tuned already.", rich_help_panel=DATA)
     ] = False,
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            help="The data's names of a checkpoint's classes: LABEL_0=Sports,LABEL_1=Arts.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="Epochs of each variant's training.", rich_help_panel=TRAINING)
     ] = None,
@@ -181,7 +197,7 @@ def run(
     if resume is not None:
         resume_run(context, resume, json)
         return
-    from bench.options import read_paddings, read_shapes, read_thread_counts
+    from bench.options import read_label_map, read_paddings, read_shapes, read_thread_counts
 
     budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough})
     options = Options(
@@ -197,6 +213,7 @@ def run(
         label_column=label_column,
         deduplicate=deduplicate,
         no_finetune=no_finetune,
+        label_map=read_label_map(label_map),
         epochs=epochs,
         dense_epochs=dense_epochs,
         learning_rate=lr,
@@ -253,7 +270,14 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
         from reports.plan import render
 
         trained = [variant.name for variant in plan.variants if variant.trains]
-        render(summary(plan.task), plan.config, trained, expected.time_s, expected.disk_bytes, Console())
+        render(
+            summary(plan.task),
+            plan.config,
+            trained,
+            expected.time_s,
+            expected.disk_bytes,
+            Console(emoji=False),
+        )
         return
     folder = RunFolder.create(options.out, options, expected.disk_bytes)
     try:
@@ -278,7 +302,7 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     folder = RunFolder(path)
     options = folder.options()
     for plugin in options.plugins:
-        Console(stderr=True).print(f"running the plugin {plugin}", markup=False, highlight=False)
+        Console(stderr=True, emoji=False).print(f"running the plugin {plugin}", markup=False, highlight=False)
     earlier, plan = folder.read(), make_plan(options)
     changed = changes(earlier, plan.config, fingerprints(plan.task, plan.plugins), fingerprint())
     if changed:
@@ -310,7 +334,7 @@ def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None 
     from bench.display import open_display
     from bench.runner import run_plan
 
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, emoji=False)
     for note in plan.task.notes:
         errors.print(note, markup=False, highlight=False, soft_wrap=True)
     code = ExitCode.OK
@@ -346,7 +370,7 @@ def show(result: Run, as_json: bool) -> None:
         return
     from reports import console
 
-    console.render(result, Console())
+    console.render(result, Console(emoji=False))
 
 
 @app.command()
@@ -360,6 +384,71 @@ def report(
     from bench.folder import latest_run, read_run
 
     show(read_run(run or latest_run()), json)
+
+
+@app.command()
+def study(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for study.md and study.tex; default the run's.")
+    ] = None,
+) -> None:
+    """Set a run beside the study's figures, as a table, in Markdown and in LaTeX."""
+    from bench.folder import latest_run, read_run, write_documents
+    from reports import console, latex, markdown
+    from reports.study import study_report
+
+    place = run or latest_run()
+    content = study_report(read_run(place))
+    folder = out or (place if place.is_dir() else place.parent)
+    write_documents(folder, {"study.md": markdown.document(content), "study.tex": latex.document(content)})
+    console.lay_out(content, Console(emoji=False), f"The same in study.md and study.tex of {folder}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder or run.json.")],
+    variant: Annotated[str, typer.Argument(help="A variant of the run, as its table names it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
+    seed: Annotated[
+        int | None, typer.Option(help="Which seed's weights, where the run has several; default the first.")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload to this hub repository, made if absent.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private; the hub's default is public.")
+    ] = False,
+) -> None:
+    """Make a deployable folder of a variant, with a model card; optionally upload it."""
+    from bench import export as exporting
+    from bench.folder import read_run
+    from reports import model_card
+
+    if private and push is None:
+        raise InputError("--private: says how --push makes a repository; give both")
+    if push is not None:
+        exporting.check_push(push)
+    exporting.check_place(folder)
+    document = read_run(run)
+    result, place = exporting.choose(document, run if run.is_dir() else run.parent, variant, seed)
+    artifact = exporting.Artifact.read(place)
+    exported = model_card.Exported(
+        place=push or folder.resolve().name,
+        parts=artifact.parts,
+        base_models=artifact.base_models(document.task.model),
+        classes=artifact.classes,
+        class_file=artifact.class_file,
+        dtype=artifact.dtype,
+    )
+    exporting.write(artifact, model_card.render(document, result, exported), folder)
+    written = model_card.announcement(str(folder), artifact.class_file)
+    Console(emoji=False).print(written, markup=False, highlight=False, soft_wrap=True)
+    if push is not None:
+        address = exporting.push(folder, push, private)
+        Console(emoji=False).print(address, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -386,7 +475,7 @@ def calibrate(
         raise InputError(f"--trials {trials}: a 95th percentile needs {LEAST_TRIALS} or more")
     chosen = choose_device(device)
     budget: Budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough}) or "quick"
-    environment, errors = fingerprint(), Console(stderr=True)
+    environment, errors = fingerprint(), Console(stderr=True, emoji=False)
     for caution in start_cautions(environment, chosen):
         errors.print(f"{caution.code}: {said(caution)}", markup=False, highlight=False, soft_wrap=True)
     with Progress(console=errors, transient=True) as progress:
@@ -394,7 +483,7 @@ def calibrate(
         found = run_trials(chosen, budget, trials, lambda done: progress.update(bar, completed=done))
     floor = floor_of(found, environment, budget)
     file = store(floor, environment, chosen)
-    render(floor, chosen, str(file), Console())
+    render(floor, chosen, str(file), Console(emoji=False))
 
 
 @app.command()
@@ -415,15 +504,16 @@ def env(
         return
     from reports.environment import render
 
-    render(environment, Console())
+    render(environment, Console(emoji=False))
 
 
 @app.command(name="list")
 def list_() -> None:
     """Show presets, compressors with their settings, and built-in tasks."""
-    from bench.plan import TASKS
+    from bench.tasks.built_in import TASKS
     from compressors.presets import PRESETS
     from compressors.registry import compressor_classes
     from reports.catalogue import render
 
-    render(PRESETS, list(compressor_classes().values()), TASKS, Console())
+    tasks = {name: task.summary for name, task in TASKS.items()}
+    render(PRESETS, list(compressor_classes().values()), tasks, Console(emoji=False))

@@ -17,7 +17,7 @@ def closing(run: Run) -> Line:
     """The conclusion of `run`, never more than its intervals and verdicts support."""
     best = [result for result in run.results if result.recommended]
     if best:
-        return _recommendation([result for result in run.results if result.variant == best[0].variant])
+        return gains([result for result in run.results if result.variant == best[0].variant])
     return ("No variant is recommended: ", *_why_none(run))
 
 
@@ -38,7 +38,8 @@ def interval_of(measurement: Measurement) -> Interval | None:
     return measurement.ci_low, measurement.ci_high
 
 
-def _recommendation(seeds: list[Result]) -> Line:
+def gains(seeds: list[Result]) -> Line:
+    """What a variant gains over dense and costs in accuracy, over its seeds."""
     seeds = [result for result in seeds if result.status == "ok"] or seeds
     name = Name(seeds[0].variant)
     over = f" over {len(seeds)} seeds" if len(seeds) > 1 else ""

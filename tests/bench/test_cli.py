@@ -65,6 +65,8 @@ def test_help_needs_neither_pydantic_nor_numpy(tmp_path: Path) -> None:
         (["run", "--resume", "absent"], "absent"),
         (["report", "absent"], "absent"),
         (["report"], "no run"),
+        (["study", "absent"], "absent"),
+        (["study"], "no run"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -100,6 +102,8 @@ def test_input_that_only_the_worker_can_refuse_leaves_no_run(tmp_path: Path) -> 
     asked = ("--model", "checkpoint", "--no-finetune", "--test", "rows.csv", "--cache", "checkpoint/cache")
     done = bench("run", *asked, "--out", "run", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "has no class 'money'" in done.stderr
+    assert "the data's money, sport, and no training rows tell which is which" in done.stderr
+    assert "--label-map LABEL_0=NAME,LABEL_1=NAME" in done.stderr
+    assert done.stderr.count("bench: ") == 1
     assert "Traceback" not in done.stderr
     assert sorted(tmp_path.iterdir()) == before

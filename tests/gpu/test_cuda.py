@@ -20,6 +20,7 @@ from bench.meters.subject import Subject, load_subject
 from bench.nouns.measurement import METRICS
 from bench.protocol import PROTOCOLS
 from bench.steps.timing import anchors_of
+from bench.training import StepClock
 from tests.bench.meters.conftest import ROWS, save_tiny
 from tests.commands import bench, write_rows
 
@@ -125,6 +126,20 @@ def test_a_block_has_a_device_time_within_its_wall_time(tiny: Subject) -> None:
     wall_s, device_s = time_block(calls, "cuda")
     assert device_s is not None
     assert 0 < device_s <= wall_s * 1.05
+
+
+def test_a_training_step_has_the_devices_time_and_not_the_queues() -> None:
+    matrix = torch.rand(4096, 4096, device="cuda")
+    matrix @ matrix
+    torch.cuda.synchronize()
+    clock, started = StepClock("cuda"), time.perf_counter()
+    for _ in range(21):
+        matrix @ matrix
+        clock.step_ended()
+    times_s = clock.times_s()
+    wall_s = time.perf_counter() - started
+    assert len(times_s) == 20
+    assert 0.5 * wall_s < sum(times_s) <= wall_s
 
 
 def test_half_precision_is_timed_against_dense_in_half_precision(tiny: Subject) -> None:

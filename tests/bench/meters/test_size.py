@@ -63,3 +63,11 @@ def test_an_unknown_family_has_a_reason_and_the_rest(subject: Open) -> None:
     assert found.unavailable.keys() == {"encoder_parameters", "encoder_reduction"}
     assert found.layers == []
     assert found.metrics["parameters"].value > 0
+
+
+def test_a_known_encoder_is_counted_beside_an_unknown_dense(subject: Open) -> None:
+    dense, variant = subject("dense"), subject("kd")
+    dense.model.config.model_type = "unheard-of"
+    found = measure_size(dense, variant)
+    assert found.metrics["encoder_parameters"].value == ENCODER
+    assert found.unavailable == {"encoder_reduction": "the encoder of a unheard-of model is not known"}

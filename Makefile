@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 TASK ?= mahanews-shc
-STUDY := .bench/study/$(TASK)
+STUDY ?= .bench/study/$(TASK)
 STUDY_RUN := --task $(TASK) --variants study,ft --standard --out $(STUDY)
 
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -14,7 +14,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 bench: $(INSTALLED)
 	$(BIN)/bench run --variants all
 
-# Goes on where a run was broken off. Exit status 1 is a variant that failed: its cells say so.
+# Goes on where a run was broken off. Where that is refused, since the code or a library changed, STUDY=FOLDER starts
+# a new run there and keeps the old one. Exit status 1 is a variant that failed: its cells say so.
 study: $(INSTALLED)
 	$(BIN)/bench run $(if $(wildcard $(STUDY)/run.json),--resume $(STUDY),$(STUDY_RUN)) || test $$? -eq 1
 	$(BIN)/bench study $(STUDY)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -61,7 +61,8 @@ def step_id(request: Request, parents: dict[str, str]) -> str:
 
 def named_checkpoints(variant: str) -> list[str]:
     """Hashes of the checkpoints that a variant's parts read besides dense, as `load:PATH_OR_ID` does."""
-    return [model_fingerprint(name) for part in parse_variant(variant).parts for name in part.checkpoints]
+    parts = parse_variant(variant).parts
+    return [files_fingerprint(hub.find(name)) for part in parts for name in part.checkpoints]
 
 
 @cache
@@ -77,25 +78,24 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def model_fingerprint(model: str | None) -> str:
-    """A hash of a checkpoint's files, or `scratch`."""
-    if model is None:
-        return "scratch"
+def files_fingerprint(folder: Path) -> str:
+    """A hash of a checkpoint's or an artifact's weights, configuration and tokenizer."""
     digest = hashlib.sha256()
-    for file in sorted(hub.find(model).iterdir()):
-        if file.suffix in (".json", ".safetensors", ".txt", ".model"):
+    for file in sorted(folder.iterdir()):
+        if file.suffix in hub.SUFFIXES:
             digest.update(file.name.encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
 
 
-def fingerprints(task: Task, plugins: Sequence[Path]) -> dict[str, str]:
+def fingerprints(task: Task, checkpoints: Iterable[str] = (), plugins: Iterable[Path] = ()) -> dict[str, str]:
     """Hashes of what a run's outcome depends on besides its configuration and the machine."""
     return {
         "rows": rows_fingerprint(task),
-        "model": model_fingerprint(task.model),
+        "model": files_fingerprint(hub.find(task.model)) if task.model else "scratch",
         "code": code_fingerprint(),
+        **{f"checkpoint {name}": files_fingerprint(hub.find(name)) for name in checkpoints},
         **{f"plugin {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in plugins},
     }
 
@@ -159,15 +159,6 @@ class Cache:
         self.take(folder, target)
         findings = Findings.model_validate_json((target / FINDINGS).read_text())
         return Step(kind, name, target, findings, cached=False)
-
-
-def weights_fingerprint(artifact: Path) -> str:
-    """A hash of an artifact's weights, so that a measurement belongs to the weights it was made with."""
-    digest = hashlib.sha256()
-    for file in sorted(artifact.glob("*.safetensors")):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
 
 
 def remove(folder: Path) -> None:

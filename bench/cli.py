@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -299,15 +300,27 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE" and name not in ("resume", "json"):
             raise InputError(f"--resume goes on as the run was asked: drop --{name.replace('_', '-')}")
-    folder = RunFolder(path)
+    folder = RunFolder(path.absolute())
     options = folder.options()
+    go_to(options.folder)
     for plugin in options.plugins:
         Console(stderr=True, emoji=False).print(f"running the plugin {plugin}", markup=False, highlight=False)
     earlier, plan = folder.read(), make_plan(options)
-    changed = changes(earlier, plan.config, fingerprints(plan.task, plan.plugins), fingerprint())
+    known = fingerprints(plan.task, plan.checkpoints, plan.plugins)
+    changed = changes(earlier, plan.config, known, fingerprint())
     if changed:
-        raise InputError(f"--resume {path}: {changed} changed since; start a new run")
+        raise InputError(f"--resume {path}: {changed} changed since; start a new run in another folder")
     carry_out(plan, folder, as_json, earlier)
+
+
+def go_to(folder: Path) -> None:
+    """Work where the run was started, so that its relative paths mean what they meant."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(
+            f"--resume: the run was started in {folder}, which cannot be used ({error.strerror})"
+        ) from None
 
 
 def changes(
@@ -426,6 +439,7 @@ def export(
     from bench import export as exporting
     from bench.folder import read_run
     from reports import model_card
+    from reports.public import Public
 
     if private and push is None:
         raise InputError("--private: says how --push makes a repository; give both")
@@ -438,12 +452,12 @@ def export(
     exported = model_card.Exported(
         place=push or folder.resolve().name,
         parts=artifact.parts,
-        base_models=artifact.base_models(document.task.model),
         classes=artifact.classes,
         class_file=artifact.class_file,
         dtype=artifact.dtype,
     )
-    exporting.write(artifact, model_card.render(document, result, exported), folder)
+    card = model_card.render(document, result, exported)
+    exporting.write(artifact, Public(document)(artifact.document), card, folder)
     written = model_card.announcement(str(folder), artifact.class_file)
     Console(emoji=False).print(written, markup=False, highlight=False, soft_wrap=True)
     if push is not None:

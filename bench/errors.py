@@ -43,6 +43,11 @@ class MeasuringError(BenchError):
     """A quantity that cannot be measured on this machine."""
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an exception says, without line breaks and of bearable length, for an error that is one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """A hint that ends an error about an unknown `word`: the nearest known one, then all."""
     import difflib

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import json
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InputError, did_you_mean
+from bench.errors import InputError, did_you_mean, in_one_line
 from bench.nouns.run import Result, Run
 from compressors import hub
-from compressors.artifact import in_one_line, read_config, read_document, recorded_parts
+from compressors.artifact import VARIANT_FILE, read_config, read_document, recorded_parts
 from compressors.contract import Compressor
 
 CLASS_FILE = "pruned.py"
@@ -70,11 +68,6 @@ class Artifact:
         names = self.config.get("id2label") or {}
         return [str(names[number]) for number in sorted(names, key=int)]
 
-    def base_models(self, model: str | None) -> list[str]:
-        """Hub ids of what its weights come from: checkpoints that its compressors read, else `model`."""
-        read = [checkpoint for part in self.parts or () for checkpoint in part.checkpoints]
-        return list(dict.fromkeys(hub_ids(read or filter(None, [model]))))
-
     def exported_config(self) -> dict[str, Any]:
         """`config.json` as stock transformers must find it: the precision, and where the class is."""
         config = {**self.config, "dtype": self.dtype}
@@ -110,14 +103,6 @@ def choose(run: Run, folder: Path, variant: str, seed: int | None) -> tuple[Resu
     return result, folder / result.artifact
 
 
-def hub_ids(checkpoints: Iterable[str]) -> Iterator[str]:
-    """Those of `checkpoints` that came from a hub, as its cache knows, without their revision."""
-    for checkpoint in checkpoints:
-        with contextlib.suppress(InputError):
-            if hub.source_of(checkpoint):
-                yield hub.split_id(checkpoint)[0]
-
-
 def check_place(folder: Path) -> None:
     """Raise `InputError` unless `folder` is new or empty."""
     try:
@@ -127,16 +112,20 @@ def check_place(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be used ({error.strerror}); name another folder") from None
 
 
-def write(artifact: Artifact, card: str, folder: Path) -> None:
-    """Put the artifact, what loads it and its card into `folder`, which is then complete or untouched."""
+def write(artifact: Artifact, document: dict[str, Any], card: str, folder: Path) -> None:
+    """Put the artifact, what loads it and its card into `folder`, which is then complete or untouched.
+
+    `document` is what its `variant.json` is to say; the paths in it only describe, nothing is loaded by them.
+    """
     check_place(folder)
     place = folder.resolve()
     temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir(parents=True)
         copy_files(artifact.folder, temporary)
-        text = json.dumps(artifact.exported_config(), indent=2, ensure_ascii=False) + "\n"
-        (temporary / CONFIG).write_text(text, encoding="utf-8")
+        for name, content in ((CONFIG, artifact.exported_config()), (VARIANT_FILE, document)):
+            text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            (temporary / name).write_text(text, encoding="utf-8")
         (temporary / CARD).write_text(card, encoding="utf-8")
         if artifact.class_file:
             (temporary / CLASS_FILE).write_text(class_source(), encoding="utf-8")

@@ -54,7 +54,7 @@ class RunFolder:
                     "free some, name another disk, or keep less with --keep best"
                 )
             path.mkdir(parents=True, exist_ok=True)
-            write_atomically(path / OPTIONS, options.absolute().model_dump_json(indent=2))
+            write_atomically(path / OPTIONS, options.model_dump_json(indent=2))
         except OSError as error:
             for folder in fresh:
                 with contextlib.suppress(OSError):

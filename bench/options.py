@@ -13,7 +13,10 @@ from bench.nouns.run import Budget, Keep, Padding, Shape
 
 
 class Options(BaseModel):
-    """One field per option of `bench run`; None where the task or the budget decides."""
+    """One field per option of `bench run`; None where the task or the budget decides.
+
+    `folder` is where the command was given: relative paths start there.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,17 +54,7 @@ class Options(BaseModel):
     cache: Path = Path(".bench/cache")
     remeasure: bool = False
     command: str = "bench run"
-
-    def absolute(self) -> Options:
-        """The same with every path absolute, so that it means the same from any folder."""
-        paths = {name: getattr(self, name) for name in ("out", "cache")}
-        changes: dict[str, Any] = {name: path.absolute() for name, path in paths.items() if path}
-        changes["plugins"] = tuple(plugin.absolute() for plugin in self.plugins)
-        for name in ("model", "train", "test", "validation"):
-            path_or_id = getattr(self, name)
-            if path_or_id and Path(path_or_id).exists():
-                changes[name] = str(Path(path_or_id).absolute())
-        return self.model_copy(update=changes)
+    folder: Path = Field(default_factory=Path.cwd)
 
 
 def read_paddings(text: str | None) -> tuple[Padding, ...] | None:

@@ -19,7 +19,7 @@ from bench.protocol import PROTOCOL_VERSION
 from bench.tasks.built_in import TASKS, BuiltIn
 from bench.tasks.files import FileOptions, load_files
 from compressors import hub
-from compressors.artifact import config_class_names, read_config
+from compressors.artifact import config_class_names, longest_row, read_config
 from compressors.presets import expand
 from compressors.registry import add_plugins
 from compressors.variant import Variant
@@ -30,8 +30,7 @@ LEARNING_RATE = 3e-5
 SCRATCH_DENSE_LEARNING_RATE, SCRATCH_LEARNING_RATE = 1e-3, 3e-4
 SCRATCH_ROWS_SEEN = 16_000
 MAX_LENGTH = 128
-POSITIONS_FOR_PADDING = 2
-ALL_POSITIONS = ("bert", "distilbert", "electra", "albert", "mobilebert")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 DEMO_EPOCHS = 0.5
 THOROUGH_SEEDS = 3
 EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
@@ -39,13 +38,17 @@ EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a run needs, defaults filled in."""
+    """Everything a run needs, defaults filled in.
+
+    `checkpoints` are the task's and those that variants read, with the commit of one that came from a hub.
+    """
 
     task: Task
     variants: tuple[Variant, ...]
     config: Config
     plugins: tuple[Path, ...]
     cache: Path
+    checkpoints: dict[str, str | None]
     remeasure: bool
 
 
@@ -58,10 +61,12 @@ def make_plan(options: Options) -> Plan:
     add_plugins(options.plugins)
     device = choose_device(options.device)
     built_in = choose_built_in(options)
-    variants = expand(options.variants or ("all" if built_in or not options.model else "fast"), device)
-    task = replace(load_task(options, built_in), label_map=options.label_map)
-    task = replace(task, notes=(*source_notes(task, variants), *task.notes))
-    check_label_map(task, variants)
+    variants = expand(options.variants or ("fast" if options.model else "all"), device)
+    task = load_task(options, built_in)
+    checkpoints = fetch_checkpoints(task, variants)
+    sources = [f"{name}: {hub.said_commit(commit)}" for name, commit in checkpoints.items() if commit]
+    task = replace(task, label_map=options.label_map, notes=(*sources, *task.notes))
+    check_label_map(task, list(checkpoints))
     if not task.train and any(variant.trains for variant in variants):
         trained = next(variant.name for variant in variants if variant.trains)
         raise InputError(
@@ -70,7 +75,8 @@ def make_plan(options: Options) -> Plan:
     longest = default_length(task, built_in.max_length if built_in else MAX_LENGTH)
     config = fill_in(options, task, variants, device, longest)
     plugins = tuple(plugin.resolve() for plugin in options.plugins)
-    return Plan(task, tuple(variants), config, plugins, options.cache.resolve(), options.remeasure)
+    cache = options.cache.resolve()
+    return Plan(task, tuple(variants), config, plugins, cache, checkpoints, options.remeasure)
 
 
 def check_numbers(options: Options) -> None:
@@ -118,7 +124,7 @@ def choose_built_in(options: Options) -> BuiltIn | None:
 
 
 def load_task(options: Options, built_in: BuiltIn | None) -> Task:
-    """The built-in task, or the user's own from files; its model is fetched from its hub first."""
+    """The built-in task, or the user's own from files."""
     if built_in is not None:
         refuse_other_data(options, built_in)
     elif options.train is None and options.test is None:
@@ -129,8 +135,6 @@ def load_task(options: Options, built_in: BuiltIn | None) -> Task:
     as_it_came = options.no_finetune or model != options.model
     if options.dense_epochs and as_it_came:
         raise InputError("--dense-epochs: dense is the model as it came and is not trained; drop it")
-    if model is not None:
-        hub.fetch(model)
     load = built_in.load if built_in else load_files
     return load(
         FileOptions(
@@ -167,30 +171,26 @@ def refuse_other_data(options: Options, built_in: BuiltIn) -> None:
     }
     for name, value in given.items():
         if value and name not in built_in.takes:
-            remedy = f"--task {options.task} brings its own" if options.task else "add --train FILE"
-            raise InputError(f"{name} is about your own data; {remedy}, or drop it")
+            if options.task:
+                raise InputError(f"{name}: --task {options.task} brings its own; drop one of them")
+            raise InputError(f"{name} is about your own data; add --train FILE, or drop it")
 
 
-def source_notes(task: Task, variants: list[Variant]) -> list[str]:
-    """Where the files of each checkpoint from a hub come from."""
-    sources = [hub.source_of(name) for name in checkpoints_of(task, variants)]
-    return [source for source in sources if source]
-
-
-def checkpoints_of(task: Task, variants: list[Variant]) -> list[str]:
-    """The task's checkpoint and those that variants read, each once."""
+def fetch_checkpoints(task: Task, variants: list[Variant]) -> dict[str, str | None]:
+    """The task's checkpoint and those that variants read, all of them here now; with a hub's commit."""
     named = [name for variant in variants for part in variant.parts for name in part.checkpoints]
-    return list(dict.fromkeys([task.model, *named] if task.model else named))
+    for name in (checkpoints := dict.fromkeys([task.model, *named] if task.model else named)):
+        hub.fetch(name)
+    return {name: hub.commit_of(name) for name in checkpoints}
 
 
-def check_label_map(task: Task, variants: list[Variant]) -> None:
+def check_label_map(task: Task, checkpoints: list[str]) -> None:
     """Raise `InputError` unless the map names each class of a checkpoint and uses each of the data's names.
 
     That no class and no name stands twice was seen when it was read.
     """
     if not task.label_map:
         return
-    checkpoints = checkpoints_of(task, variants)
     if not checkpoints:
         raise InputError("--label-map names a checkpoint's classes; add --model PATH_OR_ID, or drop it")
     for label in task.labels:
@@ -280,18 +280,12 @@ def choose_thread_counts(options: Options, device: str, thorough: bool) -> list[
 
 
 def default_length(task: Task, most: int) -> int:
-    """Tokens a row is cut to: `most`, or as many as the checkpoint has positions for.
-
-    RoBERTa and others keep two positions for padding; the families in `ALL_POSITIONS` do not.
-    """
+    """Tokens a row is cut to: `most`, or as many as the checkpoint takes."""
     if task.model is None:
         return most
-    config = read_config(task.model)
-    positions = config.get("max_position_embeddings")
-    kept = 0 if config.get("model_type") in ALL_POSITIONS else POSITIONS_FOR_PADDING
-    if not isinstance(positions, int) or positions <= kept:
-        return most
-    return min(most, positions - kept)
+    has_limit = (hub.find(task.model) / TOKENIZER_CONFIG).exists()
+    limit = read_config(task.model, TOKENIZER_CONFIG).get("model_max_length") if has_limit else None
+    return min(most, longest_row(read_config(task.model), limit) or most)
 
 
 def scratch_epochs(rows: int) -> float:

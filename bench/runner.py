@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from bench.cache import Cache, Step, fingerprints, remove, step_id, weights_fingerprint
+from bench.cache import Cache, Step, files_fingerprint, fingerprints, remove, step_id
 from bench.calibration import noise_floor
 from bench.display import Display
 from bench.environment import fingerprint, is_shared, precision_cautions
@@ -27,6 +27,7 @@ from bench.tasks.stored import summary, write_task
 from bench.training_speedup import add_training_speedups
 from bench.worker import LOG, PREDICTIONS
 from bench.workers import StepFailed, Workers
+from compressors import hub
 from compressors.artifact import ARTIFACT
 from compressors.variant import Variant
 
@@ -48,7 +49,8 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         environment=environment,
         task=summary(plan.task),
         config=plan.config,
-        fingerprints=fingerprints(plan.task, plan.plugins),
+        fingerprints=fingerprints(plan.task, plan.checkpoints, plan.plugins),
+        checkpoints=plan.checkpoints,
     )
     done = {(row.variant, row.seed): row for row in earlier.results if row.status == "ok"} if earlier else {}
     rows = [(variant, seed) for variant in plan.variants for seed in plan.config.seeds]
@@ -73,8 +75,8 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         raise
     finally:
         run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
+        add_training_speedups(run)
         if run.status == "complete":
-            add_training_speedups(run)
             recommend(run)
         seen_before = earlier.environment.warnings if earlier else []
         environment.warnings = cautions(run, plan, [*seen_before, *at_start, *bench.cautions])
@@ -131,7 +133,7 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.plan.cache)
-        known = fingerprints(self.plan.task, ())
+        known = fingerprints(self.plan.task)
         self._task_id = f"task-{known['rows']}-{known['model'][:16]}"
         self._task = self.cache.root / self._task_id
         if not self._task.exists():
@@ -235,12 +237,13 @@ class Workbench:
             shapes=config.shapes,
             thread_counts=config.thread_counts,
             plugins=list(self.plan.plugins),
+            snapshots=hub.snapshots(),
             **{name: step.folder for name, step in read.items()},
         )
         measuring = kind in ("timing", "footprint")
         ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
         if measuring:
-            ids |= {name: weights_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
+            ids |= {name: files_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
             ids["machine"] = self.environment.measuring_key
         name = step_id(request, ids)
         if name not in self._steps:

@@ -21,7 +21,7 @@ def add_training_speedups(run: Run) -> None:
             continue
         result.metrics.pop(SPEEDUP, None)
         result.unavailable.pop(SPEEDUP, None)
-        found = training_speedup(result, reference(run, result.seed))
+        found = training_speedup(result, reference(run, result.seed), CONTROL in run.config.variants)
         if isinstance(found, Measurement):
             result.metrics[SPEEDUP] = found
         else:
@@ -34,12 +34,16 @@ def reference(run: Run, seed: int) -> Result | None:
     return timed.get(CONTROL) or timed.get(DENSE)
 
 
-def training_speedup(result: Result, control: Result | None) -> Measurement | str:
-    """The ratio of the medians, 1 for the control itself, or why there is none."""
+def training_speedup(result: Result, control: Result | None, control_asked: bool) -> Measurement | str:
+    """The ratio of the medians, 1 for the control itself, or why there is none.
+
+    `control_asked` says that ft is among the run's variants: it failed then, or its turn has not come.
+    """
     if STEP_TIME not in result.metrics:
         return result.unavailable.get(STEP_TIME, "its training was not timed")
     if control is None:
-        return f"no training without compression was timed to compare with; add {CONTROL} to --variants"
+        remedy = f"{CONTROL} failed or did not run yet" if control_asked else f"add {CONTROL} to --variants"
+        return f"no training without compression was timed to compare with; {remedy}"
     if result is control:
         return measured(SPEEDUP, 1.0, "definition")
     if result.variant == DENSE:

@@ -37,6 +37,7 @@ def main(folder: Path, channel: Connection) -> None:
 def run(folder: Path, channel: Connection) -> None:
     """Run the step and write its findings."""
     from bench.steps import compress, dense, footprint, teacher, timing
+    from compressors import hub
     from compressors.registry import add_plugins
 
     steps: dict[str, Callable[..., object]] = {
@@ -47,6 +48,7 @@ def run(folder: Path, channel: Connection) -> None:
         "footprint": footprint.measure_footprint,
     }
     request = Request.model_validate_json((folder / REQUEST).read_text())
+    hub.take_over(request.snapshots)
     add_plugins(request.plugins)
 
     def progress(stage: str, done: int, total: int) -> None:

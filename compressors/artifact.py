@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import InputError
+from bench.errors import InputError, in_one_line
 from compressors import hub
 from compressors.contract import Compressor, NameClasses
 from compressors.registry import compressor_classes
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ARTIFACT = "artifact"
 VARIANT_FILE = "variant.json"
+ALL_POSITIONS = ("bert", "distilbert", "electra", "albert", "mobilebert")
+USUAL_PADDING = 1
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, variant: Variant, folder: Path) -> None:
@@ -93,7 +95,7 @@ def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
     Raises `InputError` for a checkpoint that lacks any of the weights, rather than make them up.
     """
     folder = hub.find(path_or_id)
-    with told_as_input_error(path_or_id, "cannot be loaded as a classifier"):
+    with told_about(path_or_id, "cannot be loaded as a classifier"):
         model, left_open = from_pretrained(folder, dtype=dtype)
         if left_open:
             raise InputError(f"{path_or_id}: its weights lack {left_open[0]}: not a fine-tuned classifier")
@@ -118,7 +120,7 @@ def load_classifier(
     import compressors.pruned  # noqa: F401  (registers the pruned families)
 
     folder = hub.find(path_or_id)
-    with told_as_input_error(path_or_id, "cannot be loaded as a classifier"):
+    with told_about(path_or_id, "cannot be loaded as a classifier"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if len(config.id2label) != len(labels):
             config.id2label = dict(enumerate(labels))
@@ -199,7 +201,7 @@ def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
             f"{path_or_id}: its tokenizer is a SentencePiece model; install sentencepiece and protobuf, or "
             "write tokenizer.json where they are: AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         )
-    with told_as_input_error(path_or_id, "no usable tokenizer"):
+    with told_about(path_or_id, "no usable tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise InputError(
@@ -219,11 +221,13 @@ def needs_sentencepiece(folder: Path) -> bool:
     return alone and not (is_protobuf_available() and is_sentencepiece_available())
 
 
-def read_config(path_or_id: str) -> dict[str, Any]:
-    """A checkpoint's `config.json`. Raises `InputError` where it is broken."""
-    file = hub.find(path_or_id) / "config.json"
+def read_config(path_or_id: str, name: str = "config.json") -> dict[str, Any]:
+    """A checkpoint's `config.json`, or another such file. Raises `InputError` where it is not usable."""
+    file = hub.find(path_or_id) / name
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); save the model again") from None
     except ValueError as error:
         raise InputError(f"{file}: not JSON ({error}); save the model again") from None
     if not isinstance(found, dict):
@@ -231,9 +235,24 @@ def read_config(path_or_id: str) -> dict[str, Any]:
     return found
 
 
+def longest_row(config: Mapping[str, Any], tokenizer_limit: Any) -> int | None:
+    """Tokens of the longest row that a model takes, by its configuration and tokenizer; None for any.
+
+    RoBERTa and others count positions from after the padding token's number; the families in
+    `ALL_POSITIONS` do not.
+    """
+    positions = config.get("max_position_embeddings")
+    family = str(config.get("model_type")).removeprefix("bench-pruned-")
+    if isinstance(positions, int) and family not in ALL_POSITIONS:
+        padding = config.get("pad_token_id")
+        positions -= (USUAL_PADDING if padding is None else padding) + 1
+    limits = [limit for limit in (positions, tokenizer_limit) if isinstance(limit, int) and limit > 0]
+    return min(limits, default=None)
+
+
 @contextmanager
-def told_as_input_error(path_or_id: str, what: str) -> Iterator[None]:
-    """Whatever transformers raises while it reads the user's files, as one line about them.
+def told_about(path_or_id: str, what: str) -> Iterator[None]:
+    """Whatever transformers raises while it reads the user's files, as an `InputError` about them.
 
     It has no exception of its own for a damaged file: safetensors', huggingface_hub's and built-in ones
     all occur. The original stays as the cause.
@@ -244,8 +263,3 @@ def told_as_input_error(path_or_id: str, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"{path_or_id}: {what}: {in_one_line(error)}") from error
-
-
-def in_one_line(error: BaseException) -> str:
-    """An exception's text without line breaks, for an error that must fit on one."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -29,7 +29,6 @@ class Load(Compressor):
     def validate(self, device: str) -> None:
         if not self.path:
             raise InputError("load: no checkpoint named; write load:PATH_OR_ID")
-        hub.fetch(self.path)
 
     @property
     def checkpoints(self) -> tuple[str, ...]:

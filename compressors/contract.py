@@ -83,7 +83,7 @@ class Compressor:
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """Other checkpoints it reads, folders or hub ids; `validate` brings them here."""
+        """Other checkpoints it reads, folders or hub ids; a hub's are here before anything is made."""
         return ()
 
     @property

@@ -6,51 +6,83 @@ and the usual proxy variables.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import InputError
+from bench.errors import InputError, in_one_line
 
 NAME = r"[\w-][\w.-]*"
 REVISION = rf"{NAME}(?:/{NAME})*"
 HUB_ID = re.compile(rf"({NAME}(?:/{NAME})?)(?:@({REVISION}))?", re.ASCII)
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+FILES = [f"*{suffix}" for suffix in SUFFIXES]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+# What was fetched stays what a hub id means, also when its branch moves meanwhile.
+_snapshots: dict[str, Path] = {}
 
 
 def fetch(path_or_id: str) -> Path:
     """The checkpoint's folder; a hub id's weights, settings and tokenizer are brought into the hub's cache.
 
-    `ORG/NAME@REVISION` names a branch, tag or commit. Raises `InputError` for a folder or repository that
-    is missing or has no safetensors weights, and where the hub cannot be reached.
+    `ORG/NAME@REVISION` names a branch, tag or commit. From now on `find` gives this folder. Raises
+    `InputError` for a folder or repository that is missing or has no safetensors weights, and where the hub
+    cannot be reached.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    if Path(path_or_id).exists() or constants.HF_HUB_OFFLINE:
+    if is_here(path_or_id):
         return find(path_or_id)
     repository, revision = split_id(path_or_id)
-    with told_as_input_error(path_or_id, "folder", "model"):
+    if constants.HF_HUB_OFFLINE:
+        _snapshots[path_or_id] = cached(path_or_id)
+        return find(path_or_id)
+    with told_by_hub(path_or_id, "folder", "model"):
         timeout = constants.HF_HUB_ETAG_TIMEOUT
         files = HfApi().model_info(repository, revision=revision, timeout=timeout).siblings or []
         refuse_pickles(path_or_id, (file.rfilename for file in files))
-        snapshot_download(repository, revision=revision, allow_patterns=list(FILES))
+        _snapshots[path_or_id] = Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
     return find(path_or_id)
 
 
+def snapshots() -> dict[str, Path]:
+    """The hub ids that were fetched, with their folders: what another process must know to find the same."""
+    return dict(_snapshots)
+
+
+def take_over(snapshots: Mapping[str, Path]) -> None:
+    """Let `find` give what another process fetched."""
+    _snapshots.update(snapshots)
+
+
+def is_here(path_or_id: str) -> bool:
+    """Whether it is a path that exists. Raises `InputError` for one that cannot be looked at."""
+    try:
+        return Path(path_or_id).exists()
+    except OSError as error:
+        raise InputError(f"{path_or_id}: no such model directory ({error.strerror})") from None
+
+
 @contextmanager
-def told_as_input_error(name: str, local: str, remote: str) -> Iterator[None]:
-    """Whatever keeps the hub from giving `name`, as one line.
+def told_by_hub(name: str, local: str, remote: str) -> Iterator[None]:
+    """Whatever keeps the hub from giving `name`, as an `InputError`; a full disk passes through.
 
     `local` and `remote` say what it could have been: a folder, else a model of the hub. Anything may be
     raised, since the hub's library passes on what the network's library raises.
     """
     from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
-    hub = constants.ENDPOINT
+    hub = endpoint()
     try:
         yield
     except InputError:
@@ -65,16 +97,27 @@ def told_as_input_error(name: str, local: str, remote: str) -> Iterator[None]:
         raise InputError(
             f"{name}: no such {local}, and no such {remote} at {hub}; a private one needs HF_TOKEN"
         ) from None
+    except HfHubHTTPError as error:
+        raise InputError(f"{name}: no such {local}, and {hub} refused it ({in_one_line(error)})") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        if isinstance(error, OSError) and error.filename:
+            raise InputError(
+                f"{name}: cannot be kept in the hub's cache {constants.HF_HUB_CACHE} ({error.strerror}); "
+                "see HF_HOME"
+            ) from None
         raise InputError(
-            f"{name}: no such {local}, and {hub} cannot be reached ({reason(error)}); "
+            f"{name}: no such {local}, and {hub} cannot be reached ({in_one_line(error)}); "
             "for a copy that is in the hub's cache set HF_HUB_OFFLINE=1"
         ) from None
 
 
-def reason(error: Exception) -> str:
-    """What an error says, on one line of bearable length."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def endpoint() -> str:
+    """The hub's address, without a password that may stand in it."""
+    from huggingface_hub import constants
+
+    return re.sub(r"//[^/@]*@", "//", constants.ENDPOINT)
 
 
 def find(path_or_id: str) -> Path:
@@ -82,13 +125,7 @@ def find(path_or_id: str) -> Path:
 
     Raises `InputError` where it is missing or has no safetensors weights.
     """
-    folder = Path(path_or_id)
-    try:
-        exists = folder.exists()
-    except OSError as error:
-        raise InputError(f"{path_or_id}: no such model directory ({error.strerror})") from None
-    if not exists:
-        folder = cached(path_or_id)
+    folder = Path(path_or_id) if is_here(path_or_id) else _snapshots.get(path_or_id) or cached(path_or_id)
     folder = transformer_in(folder)
     if not (folder / "config.json").is_file():
         raise InputError(f"{path_or_id}: not a model directory, it has no config.json")
@@ -104,9 +141,7 @@ def cached(path_or_id: str) -> Path:
     repository, revision = split_id(path_or_id)
     try:
         return Path(
-            snapshot_download(
-                repository, revision=revision, allow_patterns=list(FILES), local_files_only=True
-            )
+            snapshot_download(repository, revision=revision, allow_patterns=FILES, local_files_only=True)
         )
     except LocalEntryNotFoundError:
         raise not_cached(path_or_id, "folder") from None
@@ -114,10 +149,17 @@ def cached(path_or_id: str) -> Path:
 
 def split_id(path_or_id: str) -> tuple[str, str | None]:
     """(repository, revision) of a hub id. Raises `InputError` for a text that can only be a path."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     match = HUB_ID.fullmatch(path_or_id)
-    if match is None:
-        raise InputError(f"{path_or_id}: no such model directory")
-    return match[1], match[2]
+    try:
+        if match:
+            validate_repo_id(match[1])
+            return match[1], match[2]
+    except HFValidationError:
+        pass  # no hub has such names
+    raise InputError(f"{path_or_id}: no such model directory")
 
 
 def transformer_in(folder: Path) -> Path:
@@ -145,18 +187,18 @@ def refuse_pickles(path_or_id: str, files: Iterable[str]) -> None:
     raise InputError(f"{path_or_id}: no safetensors weights; {remedy}")
 
 
-def source_of(path_or_id: str) -> str | None:
-    """A sentence on where a hub id's files come from, with the commit; None for a folder."""
-    if Path(path_or_id).exists():
+def commit_of(path_or_id: str) -> str | None:
+    """The commit that a hub id stands for; None for a folder."""
+    if is_here(path_or_id):
         return None
-    return f"{path_or_id}: {said_commit(cached(path_or_id).name)}"
+    return (_snapshots.get(path_or_id) or cached(path_or_id)).name
 
 
 def said_commit(commit: str) -> str:
-    """A commit, and of which hub."""
+    """A commit, and whose word it is that the name stands for it."""
     from huggingface_hub import constants
 
-    return f"commit {commit} of {constants.ENDPOINT}"
+    return f"commit {commit} of {'the cache, offline' if constants.HF_HUB_OFFLINE else endpoint()}"
 
 
 def dataset_commit(name: str, repository: str, revision: str | None) -> str:
@@ -168,7 +210,7 @@ def dataset_commit(name: str, repository: str, revision: str | None) -> str:
     from huggingface_hub.errors import RevisionResolutionError
 
     offline, hub = constants.HF_HUB_OFFLINE, HfApi()
-    with told_as_input_error(name, "file", "data set"):
+    with told_by_hub(name, "file", "data set"):
         if not offline:  # resolve_revision alone would fall back to the cache without a word
             hub.dataset_info(repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         try:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import InputError, Refusal
-from compressors import hub
 from compressors.contract import Compressor, Context, Phase
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ class Distillation(Compressor):
             raise InputError(f"kd: layers={self.layers} is not a number above 0, half or all")
         if self.student and self.layers != "half":
             raise InputError("kd: give layers or student, not both: a checkpoint brings its own depth")
-        if self.student:
-            hub.fetch(self.student)
         if self.temperature <= 0:
             raise InputError(f"kd: temperature={self.temperature} must be above 0")
         if not 0 <= self.soft_share <= 1:

@@ -12,7 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from bench.errors import InputError
+from bench.errors import InputError, in_one_line
 from bench.nouns.run import DENSE
 from compressors.contract import Compressor
 
@@ -35,7 +35,7 @@ def compressor_classes() -> dict[str, type[Compressor]]:
                 register(entry.load())
             except Exception as error:
                 _classes.clear()
-                raise InputError(f"installed compressor {entry.value}: {in_one_line(error)}") from error
+                raise InputError(f"installed compressor {entry.value}: {described(error)}") from error
     return _classes
 
 
@@ -56,7 +56,7 @@ def add_plugins(files: Iterable[Path]) -> None:
             register(module)
         except Exception as error:
             del sys.modules[name]
-            raise InputError(f"--plugin {file}: {in_one_line(error)}") from error
+            raise InputError(f"--plugin {file}: {described(error)}") from error
         _plugins.add(file.resolve())
 
 
@@ -98,7 +98,7 @@ def reserved_names() -> set[str]:
     return {DENSE, *PRESETS}
 
 
-def in_one_line(error: BaseException) -> str:
+def described(error: BaseException) -> str:
     """An exception as part of an error that must fit on one line; our own need no type in front."""
-    text = " ".join(str(error).split())
+    text = in_one_line(error)
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"

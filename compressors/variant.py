@@ -190,10 +190,9 @@ def as_percent(share: float) -> str:
 
 
 def check(variant: Variant, device: str) -> None:
-    """Raise `InputError` where two parts cannot work together or a setting is unusable.
-
-    In this order, since a part's own check may fetch a checkpoint.
-    """
+    """Raise `InputError` where a setting is unusable or two parts cannot work together."""
+    for part in variant.parts:
+        part.validate(device)
     for i, first in enumerate(variant.parts):
         for second in variant.parts[i + 1 :]:
             if type(first) is type(second):
@@ -201,5 +200,3 @@ def check(variant: Variant, device: str) -> None:
             reason = first.refuses(second) or second.refuses(first)
             if reason:
                 raise InputError(f"{variant.name}: {first.name} and {second.name} do not combine: {reason}")
-    for part in variant.parts:
-        part.validate(device)

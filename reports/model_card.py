@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -16,6 +16,7 @@ from bench.nouns.run import DENSE, Result, Run
 from reports.facts import facts
 from reports.markdown import escaped, inline, section_lines, table_lines
 from reports.parts import Header, Line, Name, Row, Table, plain
+from reports.public import Public
 from reports.sections import sections
 from reports.sentence import gains
 from reports.tables import tables
@@ -30,13 +31,12 @@ class Exported:
     """What a card must know of the folder besides its run.
 
     `place` is what the card's example loads: the folder's name, or its id on a hub. `parts` are the
-    variant's compressors, None where a plugin's cannot be told. `base_models` are hub ids of the checkpoints
-    that its weights come from. `class_file` is what it needs beside transformers, `dtype` torch's name.
+    variant's compressors, None where a plugin's cannot be told. `class_file` is what it needs beside
+    transformers, `dtype` torch's name.
     """
 
     place: str
     parts: Sequence[Any] | None
-    base_models: Sequence[str]
     classes: Sequence[str]
     class_file: str | None
     dtype: str
@@ -49,7 +49,9 @@ class Markup(str):
 
 
 def render(run: Run, result: Result, folder: Exported) -> str:
-    """The card of `result`, one row of `run`, as Markdown with YAML in front."""
+    """The card of `result`, one row of `run`, as Markdown with YAML in front; it says no local paths."""
+    public, origins = Public(run), _origins(run, folder.parts)
+    run, result = public(run), public(result)
     environment = Environment(  # noqa: S701  (what it writes is Markdown, and `_literal` escapes for that)
         finalize=_literal,
         undefined=StrictUndefined,
@@ -64,17 +66,18 @@ def render(run: Run, result: Result, folder: Exported) -> str:
     return template.render(
         run=run,
         folder=folder,
-        front_matter=Markup(_front_matter(run, result, folder)),
+        front_matter=Markup(_front_matter(run, result, folder, origins or {})),
         variant=_code(result.variant),
         dense=result.variant == DENSE,
-        base=_base(run, folder),
-        techniques=list(_techniques(folder.parts or ())),
+        base=public(_base(origins)),
+        techniques=list(_techniques(folder.parts or (), public)),
         runtime=[_code(part.name) for part in folder.parts or () if part.phase.name == "RUNTIME"],
-        place=Markup(repr(folder.place)),
+        place=Markup(json.dumps(folder.place, ensure_ascii=False)),
         gains=_inline(gains([result])) if _is_compared(result) else "",
         over_seeds=_inline(gains(seeds)) if all(map(_is_compared, seeds)) else "",
         seed=result.seed,
         seen=_seen(run, result),
+        came_trained=run.config.dense_epochs == 0 or any(part.checkpoints for part in folder.parts or ()),
         facts=[fact for fact in facts(run) if fact.name not in LEFT_OUT],
         tables=[
             _lines(table_lines(_transposed(table)))
@@ -96,7 +99,20 @@ def announcement(folder: str, class_file: str | None) -> str:
     )
 
 
-def _front_matter(run: Run, result: Result, folder: Exported) -> str:
+def _origins(run: Run, parts: Sequence[Any] | None) -> dict[str, str | None] | None:
+    """The checkpoints that the weights come from, as they were named, each with its id if a hub has it.
+
+    None where a plugin took part. Where a compressor reads one, as `load` and `kd:student` do, nothing of
+    the task's model is left.
+    """
+    if parts is None:
+        return None
+    read = [name for part in parts for name in part.checkpoints]
+    named = read or ([run.task.model] if run.task.model else [])
+    return {name: name.partition("@")[0] if run.checkpoints.get(name) else None for name in named}
+
+
+def _front_matter(run: Run, result: Result, folder: Exported, origins: dict[str, str | None]) -> str:
     """The metadata that a hub reads, as YAML."""
     data = plain(run.task.name)
     scores = [
@@ -113,7 +129,7 @@ def _front_matter(run: Run, result: Result, folder: Exported) -> str:
         if name in result.metrics
     ]
     card = ModelCardData(
-        base_model=list(folder.base_models) or None,
+        base_model=[hub_id for hub_id in origins.values() if hub_id] or None,
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["model-compression", *(part.name for part in folder.parts or ())],
@@ -124,23 +140,21 @@ def _front_matter(run: Run, result: Result, folder: Exported) -> str:
     return card.to_yaml(line_break="\n")
 
 
-def _techniques(parts: Sequence[Any]) -> Iterator[tuple[Markup, str]]:
+def _techniques(parts: Sequence[Any], public: Public) -> Iterator[tuple[Markup, str]]:
     """Each compressor's name, and its summary with every setting."""
     for part in parts:
-        fields = dataclasses.asdict(part).items()
+        fields = public(dataclasses.asdict(part)).items()
         settings = ", ".join(f"{name}={value}" for name, value in fields if value != "")
         yield _code(part.name), f"{part.summary} ({settings})" if settings else part.summary
 
 
-def _base(run: Run, folder: Exported) -> str:
-    """What the weights come from, by name; where a checkpoint lay on a disk is nobody's business."""
-    if folder.base_models:
-        return " and ".join(folder.base_models)
-    return (
-        f"the checkpoint {Path(run.task.model).name}"
-        if run.task.model
-        else "no checkpoint; trained on the task's own rows"
-    )
+def _base(origins: dict[str, str | None] | None) -> str:
+    """What the weights come from: ids on a hub, else checkpoints by name."""
+    if origins is None:
+        return "not told here, since a technique is a plugin's"
+    if not origins:
+        return "no checkpoint; trained on the task's own rows"
+    return " and ".join(hub_id or f"the checkpoint {name}" for name, hub_id in origins.items())
 
 
 def _is_compared(result: Result) -> bool:

@@ -11,6 +11,7 @@ from reports.facts import facts
 from reports.names import label, ordered
 from reports.numbers import Interval, signed, span, spread
 from reports.parts import ABSENT, Fact, Header, Line, Name, Report, Row, Section, Table
+from reports.public import Public
 from reports.sentence import interval_of, verdict_of
 from reports.tables import titled, training_notes, with_legend
 
@@ -48,20 +49,23 @@ ONE_SIDED = "one-sided 95 % bounds"
 
 @dataclass(frozen=True)
 class Published:
-    """MahaBERT's test accuracy and macro-F1 on one MahaNews data set, shares, and that data set's rows."""
+    """MahaBERT's test accuracy and macro-F1 on one MahaNews data set, shares."""
 
     accuracy: float
     macro_f1: float
-    rows: dict[str, int]
 
 
-SHORT, LONG = {"train": 22_014, "test": 2_761}, {"train": 42_870, "test": 5_366}
 PUBLISHED = {
-    "mahanews-shc": Published(0.91163, 0.90230, SHORT),
-    "mahanews-lpc": Published(0.86731, 0.84915, LONG),
-    "mahanews-ldc": Published(0.94706, 0.93589, SHORT),
+    "mahanews-shc": Published(0.91163, 0.90230),
+    "mahanews-lpc": Published(0.86731, 0.84915),
+    "mahanews-ldc": Published(0.94706, 0.93589),
 }
-TASKS = (*PUBLISHED, "mahanews-all")
+ROWS = {
+    "mahanews-shc": {"train": 22_014, "test": 2_761},
+    "mahanews-lpc": {"train": 42_870, "test": 5_366},
+    "mahanews-ldc": {"train": 22_014, "test": 2_761},
+}
+ROWS["mahanews-all"] = {split: sum(rows[split] for rows in ROWS.values()) for split in ("train", "test")}
 
 
 class Footnotes:
@@ -90,10 +94,12 @@ class Footnotes:
 
 
 def study_report(run: Run) -> Report:
-    """The study's table for the run's task, and its grid of variants."""
+    """The study's table for the run's task, and its grid of variants; it says no local paths."""
+    run = Public(run)(run)
+    shown = [fact for fact in facts(run) if not fact.detail and fact.name != "Command"]
     return Report(
         title=f"The study and its reproduction: {run.task.name}",
-        facts=(*_orientation(run), *(fact for fact in facts(run) if not fact.detail)),
+        facts=(*_orientation(run), *shown),
         tables=with_legend([_headline_table(run), _grid_table(run)]),
         sections=(Section("What is reported", SOURCES),),
         closing=_closing(run),
@@ -104,7 +110,7 @@ def _orientation(run: Run) -> Iterator[Fact]:
     """That a run is not of the study's model and data, where it is not."""
     model, task = run.task.model or "one trained from the task's own rows", run.task.name
     foreign = [f"the model is {model}, not {MODEL}"] if model.partition("@")[0] != MODEL else []
-    foreign += [f"the data are {task}, not MahaNews"] if task not in TASKS else []
+    foreign += [f"the data are {task}, not MahaNews"] if task not in ROWS else []
     if foreign:
         yield Fact("For orientation", f"{' and '.join(foreign)}; the reported figures are of another run")
 
@@ -198,11 +204,9 @@ def _why_not(run: Run, result: Result | None, name: str) -> str:
 
 def _rows_lacking(run: Run) -> str:
     """That the run has fewer rows than were published, where it has."""
-    published = PUBLISHED.get(run.task.name)
-    rows = published.rows if published else {}
     fewer = [
         f"{run.task.rows.get(split, 0):,} of the {count:,} published {split} rows"
-        for split, count in rows.items()
+        for split, count in ROWS.get(run.task.name, {}).items()
         if run.task.rows.get(split, 0) < count
     ]
     return f"with {' and '.join(fewer)}" if fewer else ""
@@ -243,15 +247,19 @@ def _grid_cells(
 
 def _grid_names(run: Run) -> list[str]:
     """Pruning, distillation and precision combined, with the students that the run has; then the others."""
-    parts = {part for result in run.results for part in result.variant.split("+")}
-    students = [student for student in STUDENTS if student in parts] or [STUDENTS[0]]
-    names = [
+    variants = [result.variant for result in run.results]
+    students = [student for student in STUDENTS if {*_combined(student)} & {*variants}] or [STUDENTS[0]]
+    return list(dict.fromkeys([*_combined("", *students), *variants]))
+
+
+def _combined(*students: str) -> list[str]:
+    """Every pruning with each of the students, in float32 and then in half precision."""
+    return [
         "+".join(part for part in (pruning, student, precision) if part) or DENSE
         for precision in ("", "mp")
-        for student in ("", *students)
+        for student in students
         for pruning in PRUNINGS
     ]
-    return list(dict.fromkeys([*names, *(result.variant for result in run.results)]))
 
 
 def _closing(run: Run) -> Line:

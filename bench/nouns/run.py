@@ -158,7 +158,9 @@ class Result(Document):
 class Run(Document):
     """A whole run: environment, task, configuration and one result per variant and seed.
 
-    `fingerprints` are hashes of `rows`, `model`, the product's own `code` and each plugin. `wall_time` is
+    `fingerprints` are hashes of `rows`, `model`, the product's own `code`, and of each other checkpoint and
+    plugin. `checkpoints` are those that were read, as the user named them, with the commit of one that came
+    from a hub, None for a folder. `wall_time` is
     that of the run as a whole, over all sessions where it was resumed, None while it is running;
     `import_time` the part in which workers import their libraries.
     """
@@ -171,6 +173,7 @@ class Run(Document):
     task: TaskSummary
     config: Config
     fingerprints: dict[str, str]
+    checkpoints: dict[str, str | None] = Field(default_factory=dict)
     wall_time: Measurement | None = None
     import_time: Measurement | None = None
     results: list[Result] = Field(default_factory=list)

@@ -47,13 +47,14 @@ class Task:
 
 
 class TaskSummary(Document):
-    """What a run document keeps of its task."""
+    """What a run document keeps of its task; `pairs` says whether its rows have a second text."""
 
     name: str
     description: str
     demonstration: bool
     model: str | None
     labels: list[str]
+    pairs: bool = False
     rows: dict[str, int]
     dropped: dict[str, int]
     notes: list[str]

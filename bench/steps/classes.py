@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,72 +28,104 @@ NAMED = 5
 Counts = NDArray[np.int64]
 
 
-def name_classes(
-    task: Task,
-    request: Request,
-    notes: list[str],
-    path_or_id: str,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-) -> str | None:
-    """Give the classes of a fine-tuned `model` the data's names; returns why that cannot be, or None.
+@dataclass(frozen=True)
+class Naming:
+    """Gives the classes of fine-tuned checkpoints the data's names; what is to be said goes to `notes`."""
 
-    Classes that are only numbered are matched by training rows, which is said in `notes`. Other names may
-    be those of another task: for them the match is only proposed.
-    """
-    names, labels = class_names(model.config), task.labels
-    if set(names) == task.label_map.keys():
-        set_class_names(model.config, [task.label_map[name] for name in names])
+    task: Task
+    request: Request
+    notes: list[str]
+
+    def __call__(
+        self, path_or_id: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> str | None:
+        """Name `model`'s classes in place, by the user's map or training rows; why that cannot be, or None.
+
+        Classes that are only numbered are matched by training rows. Other names may be those of another
+        task: for them the match is only proposed.
+        """
+        names, labels = class_names(model.config), self.task.labels
+        if set(names) == self.task.label_map.keys():
+            return self._by_map(path_or_id, model, tokenizer)
+        if set(labels) <= set(names):
+            return None
+        called = f"its classes are {shown(names)}, the data's {shown(labels)}"
+        if len(names) < len(labels):
+            return f"{path_or_id}: {called}"
+        if not self.task.train:
+            blank = spelled(names, ["NAME"] * len(names))
+            return f"{path_or_id}: {called}, and no training rows tell which is which; say so with {blank}"
+        return self._by_rows(path_or_id, model, tokenizer, called)
+
+    def _by_map(
+        self, path_or_id: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> str | None:
+        """By `--label-map`, unless training rows clearly speak for another naming.
+
+        Two checkpoints with the same names may number their classes differently.
+        """
+        matched = [self.task.label_map[name] for name in class_names(model.config)]
+        if self.task.train:
+            counts = self._count(model, tokenizer)
+            columns = {label: counts[:, i] for i, label in enumerate(self.task.labels)}
+            rows, most = int(counts.sum()), int(counts[linear_sum_assignment(counts, maximize=True)].sum())
+            agreeing = sum(int(columns[label][i]) for i, label in enumerate(matched) if label in columns)
+            agree = f"{agreeing:,} of {rows:,} training rows agree"
+            if most and share_interval(most, most + agreeing)[0] > 0.5:
+                return (
+                    f"{path_or_id}: {agree} with --label-map, {most:,} with another naming; "
+                    "name the classes in its config.json"
+                )
+            self.notes.append(f"{path_or_id}: its classes are named by --label-map; {agree}")
+        set_class_names(model.config, matched)
         return None
-    if set(labels) <= set(names):
-        return None
-    called = f"its classes are {shown(names)}, the data's {shown(labels)}"
-    if len(names) < len(labels):
-        return f"{path_or_id}: {called}"
-    if not task.train:
-        blank = spelled(names, ["NAME"] * len(names))
-        return f"{path_or_id}: {called}, and no training rows tell which is which; say so with {blank}"
-    counts = count_rows(task, request, model, tokenizer)
-    assigned: list[int] = linear_sum_assignment(counts, maximize=True)[1].tolist()
-    matched = [labels[i] if i < len(labels) else name for name, i in zip(names, assigned, strict=True)]
-    rows, agreeing = int(counts.sum()), int(counts[np.arange(len(names)), assigned].sum())
-    if not is_numbered(names, labels):
-        doubt = called
-    elif unsure := unsure_classes(counts, assigned):
-        doubt = f"{shown([names[i] for i in unsure])} cannot be told by {rows:,} training rows"
-    else:
+
+    def _by_rows(
+        self, path_or_id: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, called: str
+    ) -> str | None:
+        """By the labels of training rows, where every class is clear."""
+        names, labels = class_names(model.config), self.task.labels
+        counts = self._count(model, tokenizer)
+        assigned: list[int] = linear_sum_assignment(counts, maximize=True)[1].tolist()
+        matched = [labels[i] if i < len(labels) else name for name, i in zip(names, assigned, strict=True)]
+        rows, agreeing = int(counts.sum()), int(counts[np.arange(len(names)), assigned].sum())
+        doubt = None if is_numbered(names, labels) else called
+        if doubt is None and (unsure := unsure_classes(counts, assigned)):
+            doubt = f"{shown([names[i] for i in unsure])} cannot be told by {rows:,} training rows"
+        if doubt:
+            return (
+                f"{path_or_id}: {doubt}; say which is which, at best guess with {spelled(names, matched)} "
+                f"(agrees on {agreeing:,} of {rows:,} training rows)"
+            )
         set_class_names(model.config, matched)
         pairs = ", ".join(f"{name} is {label}" for name, label in zip(names, matched, strict=True))
-        notes.append(
+        self.notes.append(
             f"{path_or_id}: its classes were matched to the data's by {rows:,} training rows, "
             f"{agreeing:,} of which agree: {pairs}"
         )
         return None
-    return (
-        f"{path_or_id}: {doubt}; say which is which, at best guess with {spelled(names, matched)} "
-        f"(agrees on {agreeing:,} of {rows:,} training rows)"
-    )
+
+    def _count(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Counts:
+        """Training rows by (class predicted, label), square: labels that the data lacks have empty columns.
+
+        Always the same rows: what a checkpoint's classes are does not depend on the run's seed.
+        """
+        request = self.request
+        check_fit(model, tokenizer, request.max_length)
+        rows = limit(self.task.train, max(MOST_ROWS, len(self.task.labels)), seed=0)
+        encoded = encode(tokenizer, rows, request.max_length)
+        model.to(request.device).eval()
+        predicted: list[int] = []
+        with torch.inference_mode():
+            for batch in batches(encoded, request.batch_size, tokenizer.pad_token_id, request.device):
+                predicted += model(**batch).logits.argmax(-1).tolist()
+        model.to("cpu")
+        return confusion([row.label for row in rows], predicted, model.config.num_labels).T
 
 
 def is_numbered(names: Sequence[str], labels: Sequence[str]) -> bool:
     """Whether the classes are as many as the labels, and their names say nothing."""
     return len(names) == len(labels) and all(NUMBERED.fullmatch(name) for name in names)
-
-
-def count_rows(
-    task: Task, request: Request, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> Counts:
-    """Training rows by (class predicted, label), square: labels that the data lacks have empty columns."""
-    check_fit(model, tokenizer, request.max_length)
-    rows = limit(task.train, max(MOST_ROWS, len(task.labels)), request.seed)
-    encoded = encode(tokenizer, rows, request.max_length)
-    model.to(request.device).eval()
-    predicted: list[int] = []
-    with torch.inference_mode():
-        for batch in batches(encoded, request.batch_size, tokenizer.pad_token_id, request.device):
-            predicted += model(**batch).logits.argmax(-1).tolist()
-    model.to("cpu")
-    return confusion([row.label for row in rows], predicted, model.config.num_labels).T
 
 
 def unsure_classes(counts: Counts, assigned: Sequence[int]) -> list[int]:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from bench.errors import InputError
 from bench.nouns.task import Example
+from compressors.artifact import longest_row
 
 
 def prepare_process(device: str, seed: int) -> None:
@@ -36,9 +37,6 @@ def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_le
             f"{model.name_or_path}: its tokenizer numbers tokens up to {last:,} and its embeddings end at "
             f"{known - 1:,}, so they are not of one model; save the tokenizer it was trained with beside it"
         )
-    positions = getattr(model.config, "max_position_embeddings", None) or max_length
-    if model.config.model_type.removeprefix("bench-pruned-") in ("roberta", "xlm-roberta", "camembert"):
-        positions -= model.config.pad_token_id + 1  # their first positions stand for padding
-    longest = min(positions, tokenizer.model_max_length)
-    if max_length > longest:
+    longest = longest_row(model.config.to_dict(), tokenizer.model_max_length)
+    if longest is not None and max_length > longest:
         raise InputError(f"--max-length {max_length}: this model takes {longest} tokens at most")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from bench.encoding import encode
 from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
-from bench.steps.classes import name_classes
+from bench.steps.classes import Naming
 from bench.steps.common import check_fit, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.steps.teacher import read_logits
@@ -51,7 +50,7 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         tokenizer=artifact.load_tokenizer(str(dense)),
         load_dense=dense_model,
         dense_logits=dense_logits,
-        name_classes=partial(name_classes, task, request, findings.notes),
+        name_classes=Naming(task, request, findings.notes),
         removed_share=variant.removed_share,
     )
     model, weights_before = prepare(variant, dense_model(), context)

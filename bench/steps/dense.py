@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
-from bench.steps.classes import name_classes
+from bench.steps.classes import Naming
 from bench.steps.common import check_fit, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
@@ -29,7 +28,7 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     prepare_process(request.device, request.seed)
     task = read_task(request.task)
     findings = Findings()
-    naming = partial(name_classes, task, request, findings.notes)
+    naming = Naming(task, request, findings.notes)
     model, tokenizer = starting_point(task, request.max_length, naming, findings.notes)
     check_fit(model, tokenizer, request.max_length)
     started = time.perf_counter()

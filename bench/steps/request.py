@@ -15,7 +15,8 @@ StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
 class Request(BaseModel):
     """Inputs of a step. Folders are absolute paths; epochs and rates are those of this step's training.
 
-    `dense`, `teacher` and `artifact` are folders of the steps whose outcome this one reads.
+    `dense`, `teacher` and `artifact` are folders of the steps whose outcome this one reads, `snapshots` those
+    of checkpoints from a hub, by id.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -34,6 +35,7 @@ class Request(BaseModel):
     shapes: list[Shape] = Field(default_factory=list)
     thread_counts: list[int] = Field(default_factory=list)
     plugins: list[Path]
+    snapshots: dict[str, Path] = Field(default_factory=dict)
     dense: Path | None = None
     teacher: Path | None = None
     artifact: Path | None = None

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import InputError, did_you_mean
+from bench.errors import InputError, did_you_mean, in_one_line
 from bench.tasks.table import SUFFIXES, Table, to_row
 from compressors import hub
 
@@ -80,7 +80,7 @@ def read_dataset(dataset: DatasetId) -> Table:
     except InputError:
         raise
     except Exception as error:  # the library passes on whatever its readers and its network raise
-        raise InputError(f"{dataset}: cannot be read as a data set ({hub.reason(error)})") from None
+        raise InputError(f"{dataset}: cannot be read as a data set ({in_one_line(error)})") from None
 
 
 def check_builder(dataset: DatasetId, builder: datasets.DatasetBuilder, commit: str) -> None:
@@ -107,7 +107,8 @@ def to_table(dataset: DatasetId, data: Any, commit: str) -> Table:
         for name, kind in data.features.items()
         if name in classes or (isinstance(kind, datasets.Value) and "binary" not in kind.dtype)
     ]
-    values = {name: data.with_format("arrow")[:][name].to_pylist() for name in kept}
+    cells = data.with_format("arrow")[:]
+    values = {name: cells[name].to_pylist() for name in kept}
     for name, names in classes.items():
         values[name] = [None if number is None or number < 0 else names[number] for number in values[name]]
     source, columns = str(dataset), tuple(kept)

@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InputError
-from compressors.hub import reason
+from bench.errors import InputError, in_one_line
 
 RECORD = ".sha256"
 
@@ -34,7 +33,7 @@ def cached_file(url: str, source: str, revision: str, sha256: str | None = None)
         expected = sha256 or (record.read_text().strip() if record.exists() else None)
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} cannot be kept in the cache ({reason(error)}); see HF_HOME") from None
+        raise InputError(f"{name} cannot be kept in the cache ({in_one_line(error)}); see HF_HOME") from None
     if found != expected:
         raise InputError(f"{file} is not as it was downloaded; delete it to download it again")
     return file
@@ -81,7 +80,7 @@ def stream(url: str, part: Path) -> str:
         raise
     except Exception as error:  # whatever the network's library raises, which is the hub's choice
         raise InputError(
-            f"{url}: cannot be downloaded ({reason(error)}); a mirror can be named by BENCH_DATA_ENDPOINT"
+            f"{url}: cannot be downloaded ({in_one_line(error)}); BENCH_DATA_ENDPOINT can name a mirror"
         ) from None
     return digest.hexdigest()
 

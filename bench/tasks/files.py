@@ -116,9 +116,10 @@ def make_task(tables: dict[str, Table], options: FileOptions) -> Task:
         notes += divided + audit_notes(splits)
     notes += _limit_parts(parts, options, held_out="validation" not in tables)
     sizes = ", ".join(f"{len(rows):,} {part}" for part, rows in parts.items())
+    source = first.source if first.origin else Path(first.source).name
     return Task(
         name=first.name,
-        description=f"Rows from {Path(first.source).name}: {sizes}; {len(labels)} classes.",
+        description=f"Rows from {source}: {sizes}; {len(labels)} classes.",
         labels=labels,
         train=parts["train"],
         validation=parts["validation"],

@@ -39,6 +39,7 @@ def summary(task: Task) -> TaskSummary:
         demonstration=task.demonstration,
         model=task.model,
         labels=list(task.labels),
+        pairs=any(row.pair is not None for row in task.test),
         rows={split: len(getattr(task, split)) for split in SPLITS},
         dropped=dict(task.dropped),
         notes=list(task.notes),

@@ -142,7 +142,9 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
 def _of_file(
     path: Path, columns: tuple[str, ...], rows: list[Row], lines: list[int], has_header: bool = True
 ) -> Table:
-    name = "/".join(filter(None, (path.resolve().parent.name, path.stem)))
+    folder = path.resolve().parent
+    parent = "" if folder == Path.home() else folder.name  # a user's name is no data set's
+    name = "/".join(filter(None, (parent, path.stem)))
     return Table(str(path), name, columns, rows, lines, has_header)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.cache import Cache, link_files, model_fingerprint, step_id
+from bench.cache import Cache, files_fingerprint, link_files, step_id
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
@@ -101,13 +101,13 @@ def test_a_checkpoint_named_in_a_variant_counts_by_its_content(tmp_path: Path, v
 def test_a_checkpoint_counts_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"one")
-    before = model_fingerprint(str(tmp_path))
+    before = files_fingerprint(tmp_path)
     moved = shutil.copytree(tmp_path, tmp_path / "copy")
-    assert model_fingerprint(str(moved)) == before
+    assert files_fingerprint(moved) == before
     (tmp_path / "README.md").write_text("about")
-    assert model_fingerprint(str(tmp_path)) == before
+    assert files_fingerprint(tmp_path) == before
     (tmp_path / "config.json").write_text('{"a": 1}')
-    assert model_fingerprint(str(tmp_path)) != before
+    assert files_fingerprint(tmp_path) != before
 
 
 def worked(cache: Cache, name: str, value: float = 1.0) -> Path:

@@ -61,8 +61,10 @@ def row(variant: str, seed: int = 0) -> Result:
     return Result(variant=variant, seed=seed, status="ok", metrics=figures)
 
 
-def write_run(place: Path, tokenizer: PreTrainedTokenizerBase, models: dict[str, PreTrainedModel]) -> Path:
-    """A run folder that holds the artifacts of these variants."""
+def write_run(
+    place: Path, tokenizer: PreTrainedTokenizerBase, models: dict[str, PreTrainedModel], **update: object
+) -> Path:
+    """A run folder that holds the artifacts of these variants; its document says what `update` does."""
     folder = RunFolder.create(place, Options(), 0)
     results: list[Result] = []
     for variant, model in models.items():
@@ -70,7 +72,7 @@ def write_run(place: Path, tokenizer: PreTrainedTokenizerBase, models: dict[str,
         artifact.save(model, tokenizer, parse_variant(variant), made)
         name = folder.add_artifact(variant, made)
         results.append(row(variant).model_copy(update={"artifact": name}))
-    folder.write(run_of(*results))
+    folder.write(run_of(*results).model_copy(update=update))
     return place
 
 
@@ -200,6 +202,50 @@ def test_the_card_says_how_it_is_loaded_and_that_works(
     best = logits(compressors.load(made), dict(rows)).argmax(dim=-1)
     assert found == [LABELS[number] for number in best]
     assert len(set(found)) > 1
+
+
+def test_the_card_of_a_pair_task_takes_both_texts(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, elsewhere: Path
+) -> None:
+    task = run_of().task.model_copy(update={"pairs": True})
+    write_run(tmp_path / "run", tokenizer, {"dense": tiny()}, task=task)
+    assert bench("export", "run", "dense", "out", cwd=tmp_path).returncode == 0
+    [code] = re.findall(r"```python\n(.*?)```", (tmp_path / "out" / "README.md").read_text(), re.DOTALL)
+    code += "\nimport json, sys\nprint(json.dumps(classify(*json.loads(sys.argv[1]))))"
+    pairs = TEXTS[::-1]
+    found = json.loads(run_elsewhere(elsewhere, code, json.dumps([TEXTS, pairs]), cwd=tmp_path))
+    rows = tokenizer(TEXTS, pairs, padding=True, return_tensors="pt")
+    assert found == [LABELS[number] for number in logits(tiny(), dict(rows)).argmax(dim=-1)]
+
+
+def test_nothing_exported_says_where_something_lies(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """What was loaded from a folder, of whose path the run is full, still loads by either way."""
+    other, model = str(tmp_path / "runs" / "other"), str(tmp_path / "my model")
+    artifact.save(tiny(seed=5), tokenizer, parse_variant("dense"), Path(other))
+    task = run_of().task.model_copy(
+        update={"model": model, "notes": [f"{model} has no head for these classes", f"see {tmp_path}/x.csv"]}
+    )
+    config = run_of().config.model_copy(update={"command": f"bench run --model '{model}'"})
+    variant, checkpoints = f"load:{other}", {model: None, other: None}
+    made = {"dense": tiny(), variant: tiny(seed=5)}
+    write_run(tmp_path / "run", tokenizer, made, task=task, config=config, checkpoints=checkpoints)
+    for name, folder in ((variant, tmp_path / "loaded"), ("dense", tmp_path / "dense")):
+        done = bench("export", "run", name, folder.name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        for file in (file for file in folder.rglob("*") if file.is_file()):
+            assert str(tmp_path.parent).encode() not in file.read_bytes(), file
+            assert tmp_path.name.encode() not in file.read_bytes(), file
+    card = (tmp_path / "loaded" / "README.md").read_text()
+    assert "**Weights from:** the checkpoint other\n" in card
+    assert "my model has no head" in card
+    assert "**Weights from:** the checkpoint my model\n" in (tmp_path / "dense" / "README.md").read_text()
+    assert json.loads((tmp_path / "loaded" / "variant.json").read_text())["variant"] == "load:other"
+    assert torch.equal(logits(compressors.load(tmp_path / "loaded")), logits(tiny(seed=5)))
+    [part] = parse_variant(f"load:{tmp_path / 'loaded'}").parts
+    assert torch.equal(logits(part.prepare(tiny(), context_of(tiny(), tokenizer))), logits(tiny(seed=5)))
+    assert [earlier.name for earlier in part.continues] == ["load"]
 
 
 def test_the_card_is_one_that_a_hub_reads(exported: Path) -> None:
@@ -358,7 +404,7 @@ def test_pushing_makes_a_repository_of_the_same_files(hub: Hub, run: Path) -> No
     assert there is not None
     assert contents(there) == contents(hub.root.parent / "out")
     assert {asked.token for asked in hub.asked if asked.method == "POST"} == {TOKEN}
-    assert "place = 'tester/small'" in (there / "README.md").read_text()
+    assert 'place = "tester/small"' in (there / "README.md").read_text()
     assert hub.private == set()
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.encoding import collate, encode
+from bench.folder import read_run
 from bench.nouns.task import Example
 from bench.scratch import small_bert, train_tokenizer
 from compressors.artifact import set_class_names
@@ -103,6 +104,23 @@ def test_a_loaded_checkpoint_is_measured_in_its_own_precision(measured: Finished
     assert all("dense as bfloat16" in times for times in beside_dense)
     assert half.metrics["speedup_same_precision"].value != half.metrics["speedup"].value
     assert {result.loads_with for result in measured.document.results} == {"transformers"}
+
+
+def test_a_checkpoint_that_changed_is_measured_again_and_its_run_not_resumed(measured: Finished) -> None:
+    config = measured.cwd / "half" / "config.json"
+    before = config.read_text()
+    names = {"id2label": {"0": "money", "1": "sport"}, "label2id": {"money": 0, "sport": 1}}
+    config.write_text(json.dumps(json.loads(before) | names))
+    refused = bench("run", "--resume", measured.folder, cwd=measured.cwd)
+    assert refused.returncode == 2
+    assert "the checkpoint half changed since" in refused.stderr
+    asked = ("--model", "numbered", "--no-finetune", "--variants", "load:half", "--out", "misnamed")
+    done = bench("run", *ASKED, *asked, cwd=measured.cwd)
+    config.write_text(before)
+    assert done.returncode == 0, done.stderr
+    misnamed = read_run(measured.cwd / "misnamed").result("load:half")
+    assert misnamed is not None
+    assert misnamed.metrics["accuracy"].value < 0.1
 
 
 def test_what_was_loaded_can_be_loaded_again_after_the_original_is_gone(measured: Finished) -> None:

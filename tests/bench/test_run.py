@@ -255,7 +255,9 @@ def test_resume_keeps_what_is_ok_and_makes_what_is_missing(finished: Finished) -
     document["status"] = "interrupted"
     lost = document["results"].pop()
     (broken / "run.json").write_text(json.dumps(document))
-    resumed = bench("run", "--resume", broken, "--json", cwd=finished.cwd)
+    elsewhere = finished.cwd / "elsewhere"
+    elsewhere.mkdir()
+    resumed = bench("run", "--resume", "../broken", "--json", cwd=elsewhere)
     assert resumed.returncode == 0, resumed.stderr
     after = json.loads(resumed.stdout)
     assert after["status"] == "complete"

@@ -55,6 +55,9 @@ def test_where_there_is_nothing_to_compare_with_the_remedy_is_said() -> None:
     found = ratios(row("dense", AS_IT_CAME), row("kd", 0.5))
     assert found["dense"] == AS_IT_CAME
     assert "add ft to --variants" in str(found["kd"])
+    broken = Result(variant="ft", seed=0, status="failed", reason="memory")
+    found = ratios(row("dense", AS_IT_CAME), row("kd", 0.5), broken)
+    assert "ft failed or did not run yet" in str(found["kd"])
 
 
 def test_what_is_not_trained_says_so() -> None:

@@ -11,13 +11,25 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InputError
-from compressors.hub import find, split_id
+from compressors.hub import commit_of, fetch, find, split_id
 from tests.hub.asking import User
 from tests.hub.server import TOKEN, Hub, commit, serve
 
 FETCH = "from compressors import hub; print(hub.fetch({!r}))"
 FIND = "from compressors import hub; print(hub.find({!r}))"
-SOURCE = "from compressors import hub; hub.fetch({0!r}); print(hub.source_of({0!r}))"
+COMMIT = "from compressors import hub; hub.fetch({0!r}); print(hub.said_commit(hub.commit_of({0!r})))"
+MOVED = """
+from pathlib import Path
+from compressors import hub
+before = hub.fetch("org/whole")
+Path({weights!r}).write_bytes(b"other weights")
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "from compressors import hub; hub.fetch('org/whole')"], check=True)
+assert hub.find("org/whole") == before
+hub.take_over({{"org/else": before}})
+assert hub.find("org/else") == before
+print(hub.cached("org/whole") == before)
+"""
 WEIGHTS = b"weights" * 1_000
 
 
@@ -81,6 +93,13 @@ def test_a_hub_that_is_gone_is_said_with_the_way_to_go_on(user: User, hub: Hub) 
 def test_a_hub_that_fails_is_said(user: User, hub: Hub) -> None:
     hub.faults["model.safetensors"] = HTTPStatus.FORBIDDEN
     assert "cannot be reached (" in user.is_refused(FETCH.format("org/whole"))
+    hub.faults["models/org/whole"] = HTTPStatus.FORBIDDEN
+    assert f"{hub.endpoint} refused it (" in user.is_refused(FETCH.format("org/whole"))
+
+
+def test_a_cache_that_cannot_be_written_is_said(user: User) -> None:
+    user.home.write_text("a file where the cache should be")
+    assert "cannot be kept in the hub's cache" in user.is_refused(FETCH.format("org/whole"))
 
 
 def test_a_revision_is_another_model(user: User, hub: Hub) -> None:
@@ -93,10 +112,22 @@ def test_a_revision_is_another_model(user: User, hub: Hub) -> None:
     assert offline.gets(FIND.format("org/whole@v1.0")) == str(folder)
 
 
-def test_the_source_names_commit_and_hub(user: User, hub: Hub) -> None:
+def test_the_commit_is_said_with_the_hub_and_without_its_password(user: User, hub: Hub) -> None:
     name = commit(hub.root / "models" / "org" / "whole")
-    assert user.gets(SOURCE.format("org/whole")) == f"org/whole: commit {name} of {hub.endpoint}"
-    assert user.gets(SOURCE.format(str(hub.root / "models" / "org" / "whole"))) == "None"
+    assert user.gets(COMMIT.format("org/whole")) == f"commit {name} of {hub.endpoint}"
+    secret = {"HF_ENDPOINT": hub.endpoint.replace("//", "//me:secret@")}
+    assert User(user.home, hub, secret).gets(COMMIT.format("org/whole")).endswith(hub.endpoint)
+    offline = User(user.home, hub, {"HF_HUB_OFFLINE": "1"})
+    assert offline.gets(COMMIT.format("org/whole")) == f"commit {name} of the cache, offline"
+
+
+def test_a_folder_has_no_commit(tmp_path: Path) -> None:
+    assert commit_of(str(add(tmp_path, "mine"))) is None
+
+
+def test_a_branch_that_moves_meanwhile_changes_nothing(user: User, hub: Hub) -> None:
+    weights = str(hub.root / "models" / "org" / "whole" / "model.safetensors")
+    assert user.gets(MOVED.format(weights=weights)) == "False"
 
 
 def test_an_unknown_revision_and_an_unknown_model(user: User) -> None:
@@ -134,10 +165,20 @@ def test_a_proxy_is_gone_through(user: User, hub: Hub) -> None:
     assert {(asked.host, asked.proxied) for asked in hub.asked} == {("hub.invalid", True)}
 
 
-@pytest.mark.parametrize("text", ["/abs/olute", "./here", "~/there", "a/b/c", "org/name@", "org/na me", ""])
+@pytest.mark.parametrize(
+    "text", ["/abs/olute", "./here", "~/there", "a/b/c", "org/name@", "org/na me", "", "my--model", "org/x."]
+)
 def test_what_can_only_be_a_path_is_no_hub_id(text: str) -> None:
     with pytest.raises(InputError, match="no such model directory"):
         split_id(text)
+
+
+@pytest.mark.parametrize("text", ["a" * 300, "\0"])
+def test_what_no_disk_and_no_hub_can_have_is_refused_in_one_line(text: str) -> None:
+    for ask in (fetch, find, commit_of):
+        with pytest.raises(InputError, match="no such model directory") as raised:
+            ask(text)
+        assert len(str(raised.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(

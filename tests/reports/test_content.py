@@ -125,6 +125,26 @@ def test_a_training_speedup_tells_what_it_compares(run: Run) -> None:
     assert not [note for note in shown.notes if "training" in text(note)]
 
 
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        ("bmp50+kd", True),
+        ("bmp75+kd:layers=all+mp", True),
+        ("bmp25+kd", False),
+        ("bmp75", False),
+        ("kd", False),
+        ("bmp50+kd:student=org/small", False),
+    ],
+)
+def test_where_dense_runs_in_every_training_step_is_told(sixteen: Run, variant: str, said: bool) -> None:
+    plain = variant.replace(":layers=all", "").replace(":student=org/small", "")
+    [trained] = [result for result in sixteen.results if result.variant == plain]
+    results = [sixteen.results[0], trained.model_copy(update={"variant": variant})]
+    shown = report(sixteen.model_copy(update={"results": results}))
+    notes = [text(note) for table in shown.tables for note in table.notes]
+    assert any("dense runs in every step" in note for note in notes) == said
+
+
 def test_a_reason_names_the_variants_it_holds_for(run: Run) -> None:
     lacking = changed(run, "mp", unavailable={"throughput": "it crashed"})
     assert "throughput (mp): it crashed" in section(report(lacking), "Not available")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,15 +37,39 @@ class HalfPrecision(Compressor):
     summary: ClassVar[str] = "half-precision weights"
 
 
+@dataclass
+class Loading(Compressor):
+    name: ClassVar[str] = "load"
+    phase: ClassVar[Phase] = Phase.ARCHITECTURE
+    summary: ClassVar[str] = "another checkpoint"
+
+    path: str = ""
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        return (self.path,)
+
+
 FOLDER = Exported(
     place="deploy",
     parts=(Pruning(), HalfPrecision()),
-    base_models=("org/encoder",),
     classes=("World", "Sports", "Business", "Sci/Tech"),
     class_file="pruned.py",
     dtype="bfloat16",
 )
 STOCK = replace(FOLDER, parts=(), class_file=None, dtype="float32")
+
+
+@pytest.fixture
+def run(run: Run) -> Run:
+    """The run of a checkpoint from a hub, with two more beside it."""
+    checkpoints = {"org/encoder@v2": "0" * 40, "org/other": "1" * 40, "/home/somebody/secret/tiny": None}
+    task = run.task.model_copy(update={"model": "org/encoder@v2"})
+    return run.model_copy(update={"task": task, "checkpoints": checkpoints})
+
+
+def of_task(run: Run, **update: object) -> Run:
+    return run.model_copy(update={"task": run.task.model_copy(update=update)})
 
 
 def result_of(run: Run, variant: str) -> Result:
@@ -76,18 +101,50 @@ def test_the_front_matter_names_no_licence_and_only_models_of_a_hub(run: Run) ->
     found = front_matter(card(run))
     assert "license" not in found
     assert found["base_model"] == ["org/encoder"]
-    local = run.model_copy(
-        update={"task": run.task.model_copy(update={"model": "/home/somebody/secret/encoder"})}
-    )
-    text = card(local, folder=replace(FOLDER, base_models=()))
+    text = card(of_task(run, model="/home/somebody/secret/tiny"))
     assert "base_model" not in front_matter(text)
-    assert "the checkpoint encoder" in text
-    assert "secret" not in text
+    assert "**Weights from:** the checkpoint tiny\n" in text
+    assert "**Weights from:** no checkpoint" in card(of_task(run, model=None))
 
 
-def test_paths_of_the_command_are_not_published(run: Run) -> None:
-    config = run.config.model_copy(update={"command": "bench run --train /home/somebody/rows.csv"})
-    assert "somebody" not in card(run.model_copy(update={"config": config}))
+@pytest.mark.parametrize(
+    ("path", "base_model", "said"),
+    [
+        ("org/other", ["org/other"], "org/other"),
+        ("/home/somebody/secret/tiny", None, "the checkpoint tiny"),
+        ("/home/somebody/unrecorded", None, "the checkpoint unrecorded"),
+    ],
+)
+def test_weights_come_from_what_was_loaded_not_from_the_tasks_model(
+    run: Run, path: str, base_model: list[str] | None, said: str
+) -> None:
+    text = card(run, folder=replace(FOLDER, parts=(Loading(path), HalfPrecision())))
+    assert front_matter(text).get("base_model") == base_model
+    assert f"**Weights from:** {said}\n" in text
+    assert "org/encoder" not in text
+    assert "**Earlier training:** not known" in text
+    assert "**Earlier training:**" not in card(run)
+
+
+def test_a_model_taken_as_it_came_was_trained_on_unknown_rows(run: Run) -> None:
+    config = run.config.model_copy(update={"dense_epochs": 0})
+    assert "**Earlier training:** not known" in card(run.model_copy(update={"config": config}))
+
+
+def test_paths_are_not_published(run: Run) -> None:
+    """Neither a checkpoint's nor any other, wherever one can stand."""
+    for path in ("/home/somebody/secret/tiny", "/home/somebody/rows.csv"):
+        shown = hostile(run, f" {path}")
+        config = shown.config.model_copy(update={"command": f"bench run --train {path}"})
+        folder = replace(FOLDER, parts=(Loading(path),))
+        text = card(shown.model_copy(update={"config": config}), f"{BEST} {path}", folder)
+        assert "somebody" not in text
+        assert path.rpartition("/")[2] in text
+
+
+def test_the_example_of_a_pair_task_takes_both_texts(run: Run) -> None:
+    assert "tokenizer(texts, pairs, " in card(of_task(run, pairs=True))
+    assert "pairs" not in card(run)
 
 
 def test_a_stock_model_needs_no_code_of_ours(run: Run) -> None:
@@ -112,7 +169,10 @@ def test_a_technique_at_run_time_is_said_not_to_act_in_stock_transformers(run: R
 
 
 def test_what_a_plugin_does_is_not_made_up(run: Run) -> None:
-    assert "a technique of it is a plugin's" in card(run, folder=replace(FOLDER, parts=None))
+    text = card(run, folder=replace(FOLDER, parts=None))
+    assert "a technique of it is a plugin's" in text
+    assert "base_model" not in front_matter(text)
+    assert "**Weights from:** not told" in text
 
 
 def test_of_several_seeds_it_says_which_one_and_what_all_gave(seeded: Run) -> None:
@@ -149,8 +209,8 @@ def test_text_from_outside_acts_neither_as_markup_nor_as_metadata(run: Run, text
     folder = replace(FOLDER, place=text, classes=(text,))
     variant = BEST + text
     out = card(hostile(run, text), variant, folder)
-    assert front_matter(out).keys() == front_matter(card(run)).keys()
     harmless = card(hostile(run, "harmless"), BEST + "harmless", replace(folder, place="harmless"))
+    assert front_matter(out).keys() == front_matter(harmless).keys()
     body = prose(out)
     assert body.count("\n") == prose(harmless).count("\n")
     assert "<" not in body
@@ -158,4 +218,4 @@ def test_text_from_outside_acts_neither_as_markup_nor_as_metadata(run: Run, text
     assert "![" not in re.sub(r"\\.", "", body)
     [code] = re.findall(r"```python\n(.*?)\n```", out, re.DOTALL)
     compile(code, "card", "exec")
-    assert f"place = {text!r}  #" in code
+    assert f"place = {json.dumps(text)}  #" in code

@@ -12,9 +12,10 @@ import pytest
 
 from bench.nouns.measurement import measured
 from bench.nouns.run import Run
+from bench.training_speedup import add_training_speedups
 from reports import latex, markdown
 from reports.parts import Report, Table
-from reports.study import MODEL, PUBLISHED, study_report
+from reports.study import MODEL, ROWS, study_report
 from tests.commands import bench
 from tests.reports.test_markdown import hostile
 
@@ -123,9 +124,9 @@ def test_the_accuracy_change_has_its_word_and_bounds(study: Run) -> None:
     )
 
 
-@pytest.mark.parametrize("task", PUBLISHED)
+@pytest.mark.parametrize("task", ROWS)
 def test_fewer_rows_than_published_are_said_beside_the_accuracy(study: Run, task: str) -> None:
-    rows = PUBLISHED[task].rows
+    rows = ROWS[task]
     assert quantity(of_task(study, name=task, rows=rows), "dense", "Accuracy")[1] == "91.37"
     limited = of_task(study, name=task, rows=rows | {"test": 500})
     lacking = f"with 500 of the {rows['test']:,} published test rows"
@@ -174,6 +175,44 @@ def test_failed_skipped_and_interrupted_variants_say_so(study: Run) -> None:
     reason = "– not in this run, which is not complete (interrupted)"
     assert quantity(broken_off, "dense", "Accuracy")[1] == reason
     assert quantity(broken_off, "bmp25+kd:layers=all", "Speedup")[1] == reason
+
+
+def test_an_interrupted_run_has_the_training_times_that_it_has(study: Run) -> None:
+    run = study.model_copy(update={"status": "interrupted", "results": study.results[:6]}, deep=True)
+    add_training_speedups(run)
+    shown = grid(run)
+    assert shown["dense"]["Training speedup ↑"] == "1.00"
+    assert shown["bmp25+kd"]["Training speedup ↑"] == grid(study)["bmp25+kd"]["Training speedup ↑"]
+    assert shown["mp"]["Training speedup ↑"] == "– not in this run, which is not complete (interrupted)"
+    del run.results[0].metrics["training_step_time"]
+    add_training_speedups(run)
+    assert "no training without compression" in grid(run)["bmp25+kd"]["Training speedup ↑"]
+
+
+def test_a_path_that_looks_like_a_student_is_none(study: Run) -> None:
+    loaded = study.results[1].model_copy(update={"variant": "load:runs/x/bmp25+kd"})
+    names = list(grid(study.model_copy(update={"results": [study.results[0], loaded]})))
+    assert "bmp25+kd:layers=all" in names
+    assert "bmp25+kd" not in names
+    assert len(names) == 17
+
+
+def test_neither_file_says_where_something_lies(study: Run, tmp_path: Path) -> None:
+    model, other = str(tmp_path / "my model"), str(tmp_path / "runs" / "bmp25")
+    broken = {"status": "failed", "reason": f"{model}: broken (log: {tmp_path}/log)", "metrics": {}}
+    run = changed(of_task(study, model=model), "bmp50", **broken)
+    loaded = study.results[1].model_copy(update={"variant": f"load:{other}"})
+    config = run.config.model_copy(update={"command": f"bench run --model '{model}'"})
+    checkpoints = {model: None, other: None}
+    update = {"config": config, "checkpoints": checkpoints, "results": [*run.results, loaded]}
+    (tmp_path / "run.json").write_text(run.model_copy(update=update).model_dump_json())
+    done = bench("study", "run.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in ((tmp_path / name).read_text() for name in ("study.md", "study.tex")):
+        assert tmp_path.name not in text
+        assert str(tmp_path.parent) not in text
+        assert "my model: broken (log: log)" in text
+        assert "load:bmp25" in text
 
 
 def test_students_of_either_depth_are_shown(study: Run) -> None:

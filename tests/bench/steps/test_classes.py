@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bench.errors import InputError
 from bench.nouns.task import Example
 from bench.options import read_label_map
-from bench.steps.classes import name_classes, unsure_classes
+from bench.steps.classes import Naming, unsure_classes
 from compressors.artifact import class_names, load_model, load_tokenizer
 from tests.bench.steps.checkpoints import TRAIN, checkpoint, request, toy_task
 from tests.compressors.tiny import LABELS, tiny
@@ -45,7 +45,7 @@ def name(folder: Path, model: Path, **task: Any) -> Named:
     """Name the classes of the checkpoint in `model` after a toy task with these changes."""
     asked, notes = toy_task(**task), list[str]()
     loaded, tokenizer = load_model(str(model)), load_tokenizer(str(model))
-    reason = name_classes(asked, request(folder, asked), notes, "path/of/it", loaded, tokenizer)
+    reason = Naming(asked, request(folder, asked), notes)("path/of/it", loaded, tokenizer)
     return Named(reason, class_names(loaded.config), notes)
 
 
@@ -144,8 +144,24 @@ def test_the_users_map_names_the_classes_without_rows(tmp_path: Path) -> None:
 
 def test_the_users_map_goes_before_names_that_are_the_datas(tmp_path: Path) -> None:
     label_map = {"red": "green", "green": "blue", "blue": "red"}
-    found = name(tmp_path, checkpoint(tmp_path / "model"), label_map=label_map)
+    found = name(tmp_path, checkpoint(tmp_path / "model"), train=(), label_map=label_map)
     assert found == Named(None, ["green", "blue", "red"], [])
+
+
+def test_how_many_rows_agree_with_the_users_map_is_said(tmp_path: Path) -> None:
+    label_map = {"LABEL_0": "blue", "LABEL_1": "red", "LABEL_2": "green"}
+    found = name(tmp_path, checkpoint(tmp_path / "model", NUMBERED, (2, 0, 1)), label_map=label_map)
+    assert (found.reason, found.names) == (None, ["blue", "red", "green"])
+    assert found.notes == ["path/of/it: its classes are named by --label-map; 96 of 96 training rows agree"]
+
+
+def test_a_map_that_the_rows_contradict_is_refused(tmp_path: Path) -> None:
+    label_map = {"LABEL_0": "green", "LABEL_1": "red", "LABEL_2": "blue"}
+    found = name(tmp_path, checkpoint(tmp_path / "model", NUMBERED), label_map=label_map)
+    assert found.reason is not None
+    assert "training rows agree with --label-map, 96 with another naming" in found.reason
+    assert found.names == list(NUMBERED)
+    assert not found.notes
 
 
 def test_a_map_for_another_checkpoint_leaves_this_one_to_the_rows(tmp_path: Path) -> None:

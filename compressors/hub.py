@@ -150,7 +150,7 @@ def cached(path_or_id: str) -> Path:
 def split_id(path_or_id: str) -> tuple[str, str | None]:
     """(repository, revision) of a hub id. Raises `InputError` for a text that can only be a path."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     match = HUB_ID.fullmatch(path_or_id)
     try:

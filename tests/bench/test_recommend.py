@@ -182,5 +182,10 @@ def test_a_variant_better_than_dense_calls_for_the_control() -> None:
     assert caution.code == "further-training"
     assert "bmp50" in caution.text
     assert "add ft" in caution.remedy
-    assert not training_cautions(run_of(DENSE_ROW, better, control))
+    (shown,) = training_cautions(run_of(DENSE_ROW, better, control))
+    assert "ft" in shown.text
+    assert "gains 5.0 points" in shown.text
+    assert "the row of ft" in shown.remedy
+    no_gain = row("ft", 1.0, test=KEPT)
+    assert not training_cautions(run_of(DENSE_ROW, better, no_gain))
     assert not training_cautions(run_of(DENSE_ROW, row("a", 1.5, test=KEPT)))

@@ -23,6 +23,7 @@ from bench.meters.findings import Findings
 from bench.meters.size import measure_size
 from bench.meters.subject import load_subject
 from bench.nouns.task import Task
+from bench.plan import fetch_checkpoints
 from bench.steps.compress import make_variant
 from bench.steps.dense import make_dense
 from bench.steps.teacher import make_teacher, read_logits
@@ -386,12 +387,12 @@ def test_an_artifact_that_is_loaded_brings_its_runtime(tmp_path: Path, dense_tas
 
 
 @pytest.mark.parametrize("name", ["load:{0}", "kd:student={0}"])
-def test_a_pickle_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
+def test_a_pickle_is_refused_before_anything_is_made(tmp_path: Path, dense_task: Task, name: str) -> None:
     folder = checkpoint(tmp_path / "model")
     torch.save(load_file(folder / WEIGHTS), folder / "pytorch_model.bin")
     (folder / WEIGHTS).unlink()
     with pytest.raises(InputError, match=r"is a pickle.*save_pretrained"):
-        parse_variant(name.format(folder)).parts[0].validate("cpu")
+        fetch_checkpoints(dense_task, [parse_variant(name.format(folder))])
 
 
 def test_a_quantised_checkpoint_without_its_library_is_refused_in_one_line(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,14 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.environment import worker_environment
 from bench.errors import BenchError, InputError, MeasuringError
 from bench.folder import read_document, write_atomically
 from bench.nouns.environment import Environment, NoiseFloor
 from bench.nouns.measurement import measured
 from bench.nouns.run import Budget
 from bench.protocol import PROTOCOL_VERSION, PROTOCOLS
-from bench.workers import died_of
+from bench.workers import died_of, start_server
 
 NOISE = Path(".bench/noise")
 STARTING_PAIRED = {"cuda": 0.03, "cpu": 0.05}
@@ -110,9 +107,7 @@ def run_trials(device: str, budget: Budget, count: int, listen: Callable[[int], 
 
     Raises `MeasuringError` where a process dies, `InputError` where torch cannot use the device.
     """
-    os.environ.update(worker_environment())
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.preload"])
+    context = start_server()
     trials = []
     for seed in range(count):
         trials.append(trial_apart(context, device, budget, seed))

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,13 +32,8 @@ class Workers:
 
     def __enter__(self) -> Workers:
         """Start the server; `import_time_s` is how long it took until it could fork."""
-        os.environ.update(worker_environment())
         started = time.perf_counter()
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["bench.preload"])
-        first = self._context.Process(target=os.getpid)
-        first.start()
-        first.join()
+        self._context = start_server()
         self.import_time_s = time.perf_counter() - started
         return self
 
@@ -86,6 +82,22 @@ class Workers:
         if "failure" in message:
             raise StepFailed(message["failure"])
         raise StepFailed(f"{died_of(exit_code)}; last log lines: {last_lines(folder / worker.LOG)}")
+
+
+def start_server() -> ForkServerContext:
+    """A server that has imported torch and forks processes with the workers' environment, not ours."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.preload"])
+    first = context.Process(target=os.getpid)
+    before = dict(os.environ)
+    os.environ.update(worker_environment())
+    try:
+        first.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    first.join()
+    return context
 
 
 def died_of(exit_code: int | None) -> str:

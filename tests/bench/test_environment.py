@@ -31,6 +31,7 @@ from bench.environment import (
     worker_environment,
 )
 from bench.nouns.environment import Device, Environment
+from bench.workers import start_server
 from tests.bench.meters.documents import run_of
 from tests.commands import bench
 
@@ -172,17 +173,25 @@ def test_how_threads_wait_is_left_to_the_user(
 
 
 def test_the_users_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"):
+    for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert worker_environment() == {
         "OMP_NUM_THREADS": str(cores()),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "0",
+        "HF_HUB_OFFLINE": "1",
     }
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     assert worker_environment() == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3"}
+
+
+def test_starting_workers_leaves_our_own_environment_alone() -> None:
+    before = dict(os.environ)
+    start_server()
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,11 @@ def fingerprints(task: Task, checkpoints: Iterable[str] = (), plugins: Iterable[
         "rows": rows_fingerprint(task),
         "model": files_fingerprint(hub.find(task.model)) if task.model else "scratch",
         "code": code_fingerprint(),
-        **{f"checkpoint {name}": files_fingerprint(hub.find(name)) for name in checkpoints},
+        **{
+            f"checkpoint {name}": files_fingerprint(hub.find(name))
+            for name in checkpoints
+            if name != task.model
+        },
         **{f"plugin {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in plugins},
     }
 

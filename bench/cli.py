@@ -37,19 +37,20 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        Console(stderr=True, emoji=False).print(
-            f"bench: {error}", markup=False, highlight=False, soft_wrap=True
-        )
+        terminal(stderr=True).print(f"bench: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        Console(stderr=True, emoji=False).print(
-            f"bench: the disk is full ({error.filename}); free some, then --resume"
-        )
+        terminal(stderr=True).print(f"bench: the disk is full ({error.filename}); free some, then --resume")
         sys.exit(ExitCode.FAILED)
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
+
+
+def terminal(stderr: bool = False) -> Console:
+    """Where text goes; nothing in it is taken for an emoji, as `:train:` in a data set's id would be."""
+    return Console(stderr=stderr, emoji=False)
 
 
 @app.command()
@@ -277,7 +278,7 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
             trained,
             expected.time_s,
             expected.disk_bytes,
-            Console(emoji=False),
+            terminal(),
         )
         return
     folder = RunFolder.create(options.out, options, expected.disk_bytes)
@@ -304,7 +305,7 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     options = folder.options()
     go_to(options.folder)
     for plugin in options.plugins:
-        Console(stderr=True, emoji=False).print(f"running the plugin {plugin}", markup=False, highlight=False)
+        terminal(stderr=True).print(f"running the plugin {plugin}", markup=False, highlight=False)
     earlier, plan = folder.read(), make_plan(options)
     known = fingerprints(plan.task, plan.checkpoints, plan.plugins)
     changed = changes(earlier, plan.config, known, fingerprint())
@@ -347,7 +348,7 @@ def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None 
     from bench.display import open_display
     from bench.runner import run_plan
 
-    errors = Console(stderr=True, emoji=False)
+    errors = terminal(stderr=True)
     for note in plan.task.notes:
         errors.print(note, markup=False, highlight=False, soft_wrap=True)
     code = ExitCode.OK
@@ -383,7 +384,7 @@ def show(result: Run, as_json: bool) -> None:
         return
     from reports import console
 
-    console.render(result, Console(emoji=False))
+    console.render(result, terminal())
 
 
 @app.command()
@@ -417,7 +418,7 @@ def study(
     content = study_report(read_run(place))
     folder = out or (place if place.is_dir() else place.parent)
     write_documents(folder, {"study.md": markdown.document(content), "study.tex": latex.document(content)})
-    console.lay_out(content, Console(emoji=False), f"The same in study.md and study.tex of {folder}")
+    console.lay_out(content, terminal(), f"The same in study.md and study.tex of {folder}")
 
 
 @app.command()
@@ -459,10 +460,10 @@ def export(
     card = model_card.render(document, result, exported)
     exporting.write(artifact, Public(document)(artifact.document), card, folder)
     written = model_card.announcement(str(folder), artifact.class_file)
-    Console(emoji=False).print(written, markup=False, highlight=False, soft_wrap=True)
+    terminal().print(written, markup=False, highlight=False, soft_wrap=True)
     if push is not None:
         address = exporting.push(folder, push, private)
-        Console(emoji=False).print(address, markup=False, highlight=False, soft_wrap=True)
+        terminal().print(address, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -489,7 +490,7 @@ def calibrate(
         raise InputError(f"--trials {trials}: a 95th percentile needs {LEAST_TRIALS} or more")
     chosen = choose_device(device)
     budget: Budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough}) or "quick"
-    environment, errors = fingerprint(), Console(stderr=True, emoji=False)
+    environment, errors = fingerprint(), terminal(stderr=True)
     for caution in start_cautions(environment, chosen):
         errors.print(f"{caution.code}: {said(caution)}", markup=False, highlight=False, soft_wrap=True)
     with Progress(console=errors, transient=True) as progress:
@@ -497,7 +498,7 @@ def calibrate(
         found = run_trials(chosen, budget, trials, lambda done: progress.update(bar, completed=done))
     floor = floor_of(found, environment, budget)
     file = store(floor, environment, chosen)
-    render(floor, chosen, str(file), Console(emoji=False))
+    render(floor, chosen, str(file), terminal())
 
 
 @app.command()
@@ -518,7 +519,7 @@ def env(
         return
     from reports.environment import render
 
-    render(environment, Console(emoji=False))
+    render(environment, terminal())
 
 
 @app.command(name="list")
@@ -530,4 +531,4 @@ def list_() -> None:
     from reports.catalogue import render
 
     tasks = {name: task.summary for name, task in TASKS.items()}
-    render(PRESETS, list(compressor_classes().values()), tasks, Console(emoji=False))
+    render(PRESETS, list(compressor_classes().values()), tasks, terminal())

@@ -1,7 +1,7 @@
 """MahaNews, the study's data: Marathi news over twelve topics, as headlines, paragraphs and documents.
 
-Mittal et al., L3Cube-MahaNews: News-based Short Text and Long Document Classification Datasets in Marathi
-(2024), published at github.com/l3cube-pune/MarathiNLP.
+Mittal et al., L3Cube-MahaNews: News-based Short Text and Long Document Classification Datasets in Marathi,
+SPELLL 2023, arXiv:2404.18216; published at github.com/l3cube-pune/MarathiNLP.
 """
 
 from __future__ import annotations

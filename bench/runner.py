@@ -173,7 +173,10 @@ class Workbench:
             made = self._step("compress", variant.name, seed, dense=dense, teacher=teacher)
         name = self.name(variant.name, seed)
         self._made_by[name] = made
-        timing = self._step("timing", variant.name, seed, dense=dense, artifact=made)
+        equal = None
+        if variant.setting.parts and variant.setting.name != variant.name:
+            equal = self._step("compress", variant.setting.name, seed, dense=dense)
+        timing = self._step("timing", variant.name, seed, dense=dense, artifact=made, equal=equal)
         footprint = self._step("footprint", variant.name, seed, artifact=made)
         findings = collect(variant, made, teacher, timing, footprint)
         config = self.plan.config
@@ -183,6 +186,7 @@ class Workbench:
         self._notice(findings)
         result = Result(
             variant=variant.name,
+            parts=variant.spelled_parts,
             seed=seed,
             status="ok",
             artifact=self.folder.add_artifact(name, made.folder / ARTIFACT),

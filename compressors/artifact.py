@@ -51,7 +51,7 @@ def load(path: str | Path, device: str = "cpu") -> PreTrainedModel:
     parts = recorded_parts(folder, document)
     model = load_model(str(folder), str(document["dtype"])).to(device).eval()
     for part in parts:
-        model = part.runtime(model, device)
+        model = part.runtime(model, folder, device)
     return model
 
 

@@ -7,9 +7,12 @@ the moments it needs. Technique files import torch inside their methods, so that
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from bench.nouns.task import Example
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +22,30 @@ NameClasses = Callable[[str, "PreTrainedModel", "PreTrainedTokenizerBase"], str 
 
 
 class Phase(enum.IntEnum):
-    """When a compressor acts; a variant's compressors are sorted by it, whatever their spelling order."""
+    """When a compressor acts; a variant's compressors are sorted by it, whatever their spelling order.
+
+    From `MASKS` on, a variant has one compressor of each at most.
+    """
 
     ARCHITECTURE = 0
     MASKS = 1
     PRECISION = 2
     RUNTIME = 3
+    BATCHING = 4
+
+
+class TrainingBatches(Protocol):
+    """Gives training rows to techniques that look at data outside the training loop."""
+
+    def __call__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int | None = None
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """`count` training rows, classes in proportion (None: all), tokenised and padded, on the device.
+
+        They come in batches of the task's size, always the same ones in their order, with `labels` as
+        `model` numbers its classes.
+        """
+        ...
 
 
 @dataclass
@@ -35,7 +56,9 @@ class Context:
     `load_dense()` gives a fresh dense model in eval mode; `dense_logits()` its float32 logits on the
     training rows, shape (rows, classes), computed once for all variants. `name_classes(path_or_id, model,
     tokenizer)` gives another checkpoint's classes the names in `labels`; where it cannot it returns why.
-    `tokenizer` may be replaced in `prepare`. `notes` are sentences for the user.
+    `examples` are the training rows, `batches` gives them as a model takes them; rows are cut to `max_length`
+    tokens, and variants are judged by their speed on batches of `batch_size`. `tokenizer` may be replaced in
+    `prepare`. `notes` are sentences for the user.
     """
 
     device: str
@@ -45,6 +68,10 @@ class Context:
     load_dense: Callable[[], PreTrainedModel]
     dense_logits: Callable[[], torch.Tensor]
     name_classes: NameClasses
+    examples: Sequence[Example]
+    batches: TrainingBatches
+    max_length: int
+    batch_size: int
     removed_share: float = 0.0
     total_steps: int = 0
     notes: list[str] = field(default_factory=list)
@@ -56,8 +83,11 @@ class Compressor:
 
     `number` names the field that digits after the name set, in percent (`bmp25`); `argument` the field
     that a bare value after the colon sets (`load:PATH`). `trains` asks for fine-tuning, `needs_teacher`
-    for `Context.dense_logits`; `replaces_cross_entropy` says that `loss` is all there is. One instance
-    serves one variant, so a technique may keep its state on itself between moments.
+    for `Context.dense_logits`; `replaces_cross_entropy` says that `loss` is all there is. `packages` are
+    modules that it imports and that come with the extra `extra`; where one is missing its rows are skipped.
+    `quantises` says that it leaves weights which are no plain floating-point tensors; `sorts_rows` that rows
+    are run in order of length. One instance serves one variant, so a technique may keep its state on itself
+    between moments.
     """
 
     name: ClassVar[str]
@@ -68,6 +98,10 @@ class Compressor:
     trains: ClassVar[bool] = True
     replaces_cross_entropy: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    extra: ClassVar[str | None] = None
+    packages: ClassVar[tuple[str, ...]] = ()
+    quantises: ClassVar[bool] = False
+    sorts_rows: ClassVar[bool] = False
 
     def validate(self, device: str) -> None:
         """Raise `InputError` where a field's value cannot be used (on `device`: cpu or cuda)."""
@@ -121,6 +155,9 @@ class Compressor:
         """After training: the model to save, physically smaller, quantised or cast."""
         return model
 
-    def runtime(self, model: PreTrainedModel, device: str) -> PreTrainedModel:
-        """How the reloaded model is run: compiled, or by another engine."""
+    def build(self, model: PreTrainedModel, folder: Path) -> None:
+        """After saving: put an engine's files, derived from the saved model, into the artifact's `folder`."""
+
+    def runtime(self, model: PreTrainedModel, folder: Path, device: str) -> PreTrainedModel:
+        """How the model reloaded from `folder` is run: compiled, or by another engine."""
         return model

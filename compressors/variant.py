@@ -18,16 +18,24 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from bench.errors import InputError, did_you_mean
+from bench.errors import InputError, Refusal, did_you_mean
 from bench.nouns.run import DENSE
 from compressors.contract import Compressor, Phase
 from compressors.registry import compressor_classes
 
 PERCENT = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]+)?)?")
-SPELLING_ORDER = (Phase.MASKS, Phase.ARCHITECTURE, Phase.PRECISION, Phase.RUNTIME)
+SPELLING_ORDER = (Phase.MASKS, Phase.ARCHITECTURE, Phase.PRECISION, Phase.RUNTIME, Phase.BATCHING)
+ONE_OF_EACH = {
+    Phase.MASKS: "each decides by itself which heads and neurons leave",
+    Phase.PRECISION: "weights have one precision",
+    Phase.RUNTIME: "a model is run by one engine",
+    Phase.BATCHING: "rows are put into batches in one way",
+}
+PROJECT = "compressed-transformer-bench"
 SETTING = re.compile(r"\s*[A-Za-z_]\w*=")
 
 
@@ -40,8 +48,18 @@ class Variant:
     @property
     def name(self) -> str:
         """The canonical spelling: the pruning first, only fields that differ from their defaults."""
-        spelled = sorted(self.parts, key=lambda part: SPELLING_ORDER.index(part.phase))
-        return "+".join(spell(part) for part in spelled) or DENSE
+        return "+".join(self.spelled_parts) or DENSE
+
+    @property
+    def spelled_parts(self) -> list[str]:
+        """Its compressors as the name spells them, in that order."""
+        ordered = sorted(self.parts, key=lambda part: SPELLING_ORDER.index(part.phase))
+        return [spell(part) for part in ordered]
+
+    @property
+    def setting(self) -> Variant:
+        """What is left without architecture, masks and batching: how dense runs to be compared as equals."""
+        return Variant(tuple(part for part in self.parts if part.phase in (Phase.PRECISION, Phase.RUNTIME)))
 
     @property
     def trains(self) -> bool:
@@ -197,6 +215,17 @@ def check(variant: Variant, device: str) -> None:
         for second in variant.parts[i + 1 :]:
             if type(first) is type(second):
                 raise InputError(f"{variant.name}: {first.name} is named twice; keep one")
-            reason = first.refuses(second) or second.refuses(first)
+            alike = ONE_OF_EACH.get(first.phase) if first.phase == second.phase else None
+            reason = first.refuses(second) or second.refuses(first) or alike
             if reason:
                 raise InputError(f"{variant.name}: {first.name} and {second.name} do not combine: {reason}")
+
+
+def refuse_missing_packages(variant: Variant) -> None:
+    """Raise `Refusal` with the command that installs it where a part needs a package that is not here."""
+    for part in variant.parts:
+        for package in part.packages:
+            if find_spec(package) is None:
+                assert part.extra is not None
+                command = f"pip install '{PROJECT}[{part.extra}]'"
+                raise Refusal(f"{part.name} needs {package}, which is not installed: {command}")

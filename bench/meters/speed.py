@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -42,36 +42,41 @@ SOURCE_OF_REQUESTS = f"{SOURCE}, per request; samples with the median"
 
 
 def measure_speed(
-    anchors: Sequence[Subject], variant: Subject, feeds: Sequence[Feed], protocol: Protocol, seed: int
+    anchors: Mapping[str, Subject], variant: Subject, feeds: Sequence[Feed], protocol: Protocol, seed: int
 ) -> Findings:
     """Throughput and speed-ups by feed; the first feed's are the headline.
 
-    `anchors` are dense, and dense in the variant's precision where that is another one.
+    `anchors` says by the speed-up's name what it is over.
     """
     findings = Findings()
     for feed in feeds:
         with threads(feed.threads):
-            findings.add(measure_feed([*anchors, variant], feed, protocol, seed))
+            findings.add(measure_feed(anchors, variant, feed, protocol, seed))
     first = findings.scenarios[feeds[0].name]
     for name in HEADLINE:
         if name in first.metrics:
             findings.metrics[name] = first.metrics[name]
-        else:
+        elif name in (*anchors, "throughput"):
             findings.unavailable[name] = first.stopped
+        else:
+            findings.unavailable[name] = f"{variant.name} is dense in this precision, run this way"
     return findings
 
 
-def measure_feed(subjects: Sequence[Subject], feed: Feed, protocol: Protocol, seed: int) -> Findings:
-    """One scenario: warm-up, then paired rounds."""
+def measure_feed(
+    anchors: Mapping[str, Subject], variant: Subject, feed: Feed, protocol: Protocol, seed: int
+) -> Findings:
+    """One scenario: warm-up, then paired rounds of the variant and its anchors, each of these once."""
     findings = Findings()
-    *anchors, variant = subjects
+    subjects = {subject.name: subject for subject in (*anchors.values(), variant)}
     slices, device = feed.contents(variant), variant.device
-    contenders = [Contender(subject.name, feed.calls(subject)) for subject in subjects]
+    contenders = [Contender(name, feed.calls(subject)) for name, subject in subjects.items()]
     with findings.spending("warm-up"):
         warm_ups = {each.name: warm_up(each, slices, device, protocol) for each in contenders}
     with findings.spending("timing"):
         rounds, ending = paired_rounds(contenders, slices, device, protocol, seed)
-    findings.scenarios[feed.name] = scenario(feed, rounds, ending, warm_ups, [a.name for a in anchors])
+    names = {speedup: anchor.name for speedup, anchor in anchors.items()}
+    findings.scenarios[feed.name] = scenario(feed, rounds, ending, warm_ups, names)
     findings.cautions = cautions(rounds.machine, rounds.discarded)
     return findings
 
@@ -88,7 +93,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def scenario(
-    feed: Feed, rounds: Rounds, ending: Ending, warm_ups: dict[str, WarmUp], anchors: Sequence[str]
+    feed: Feed, rounds: Rounds, ending: Ending, warm_ups: dict[str, WarmUp], anchors: Mapping[str, str]
 ) -> Scenario:
     """The scenario's metrics, from the rounds that count; none where hardly a round does."""
     counted = len(rounds.order) - len(rounds.discarded)
@@ -106,8 +111,8 @@ def scenario(
     )
 
 
-def scenario_metrics(rounds: Rounds, anchors: Sequence[str]) -> dict[str, Measurement]:
-    """Rates of the last contender, padding, and its speed-ups over the first and the last anchor."""
+def scenario_metrics(rounds: Rounds, anchors: Mapping[str, str]) -> dict[str, Measurement]:
+    """Rates of the last contender, padding, and its speed-ups over the contenders that `anchors` names."""
     *_, name = rounds.times
     own = times_of(rounds, name)
     rows, tokens = kept(rounds, rounds.rows), kept(rounds, rounds.tokens)
@@ -119,7 +124,7 @@ def scenario_metrics(rounds: Rounds, anchors: Sequence[str]) -> dict[str, Measur
         "tokens_per_second": plain(rate(tokens, own)[0], "tokens/s", "higher"),
         "padding_share": plain(1 - sum(tokens) / sum(padded_tokens), "1", "lower", "count"),
     }
-    for speedup, anchor in zip(SPEEDUPS, (anchors[0], anchors[-1]), strict=True):
+    for speedup, anchor in anchors.items():
         value, interval, samples = ratio(times_of(rounds, anchor), own)
         metrics[speedup] = measured(speedup, value, f"{SOURCE}, paired with {anchor}", interval, samples)
     if name in rounds.device_times:

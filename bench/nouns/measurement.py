@@ -64,7 +64,7 @@ METRICS: dict[str, Metric] = {
     "compress_co2": Metric("g", "lower", "CO2 equivalent of the compressing energy"),
     "inference_co2_per_sample": Metric("g", "lower", "CO2 equivalent of classifying one row"),
     "speedup": Metric("1", "higher", "time of dense over time of the variant, same rows, same round"),
-    "speedup_same_precision": Metric("1", "higher", "the same over dense cast to the variant's precision"),
+    "speedup_same_precision": Metric("1", "higher", "the same over dense in its precision and engine"),
 }
 
 

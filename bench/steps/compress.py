@@ -13,7 +13,7 @@ from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
 from bench.steps.classes import Naming
-from bench.steps.common import check_fit, label_numbers, prepare_process
+from bench.steps.common import Batches, check_fit, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.steps.teacher import read_logits
 from bench.tasks.stored import read_task
@@ -21,7 +21,7 @@ from bench.training import Progress, Schedule, fine_tune
 from compressors import artifact
 from compressors.contract import Context, Phase
 from compressors.shapes import encoder_weights
-from compressors.variant import Variant, parse_variant
+from compressors.variant import Variant, parse_variant, refuse_missing_packages
 
 
 def make_variant(request: Request, folder: Path, progress: Progress) -> Findings:
@@ -29,6 +29,7 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
     prepare_process(request.device, request.seed)
     task = read_task(request.task)
     variant = parse_variant(request.variant)
+    refuse_missing_packages(variant)
     assert request.dense is not None
     dense, teacher = request.dense / artifact.ARTIFACT, request.teacher
     findings = Findings()
@@ -51,6 +52,10 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         load_dense=dense_model,
         dense_logits=dense_logits,
         name_classes=Naming(task, request, findings.notes),
+        examples=task.train,
+        batches=Batches(task, request),
+        max_length=request.max_length,
+        batch_size=request.batch_size,
         removed_share=variant.removed_share,
     )
     model, weights_before = prepare(variant, dense_model(), context)
@@ -74,6 +79,8 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
     for part in variant.parts:
         model = part.finish(model, context)
     artifact.save(model, context.tokenizer, variant, folder / artifact.ARTIFACT)
+    for part in variant.parts:
+        part.build(model, folder / artifact.ARTIFACT)
     wall_time_s = time.perf_counter() - started
     findings.add(energy.close("compress_energy"))
     findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")

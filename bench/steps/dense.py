@@ -14,7 +14,7 @@ from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
 from bench.steps.classes import Naming
-from bench.steps.common import check_fit, label_numbers, prepare_process
+from bench.steps.common import Batches, check_fit, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
@@ -41,6 +41,10 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
             load_dense=lambda: model,
             dense_logits=no_logits,
             name_classes=naming,
+            examples=task.train,
+            batches=Batches(task, request),
+            max_length=request.max_length,
+            batch_size=request.batch_size,
         )
         schedule = Schedule(
             request.epochs, request.learning_rate, request.batch_size, request.seed, request.device

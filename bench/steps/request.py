@@ -15,8 +15,9 @@ StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
 class Request(BaseModel):
     """Inputs of a step. Folders are absolute paths; epochs and rates are those of this step's training.
 
-    `dense`, `teacher` and `artifact` are folders of the steps whose outcome this one reads, `snapshots` those
-    of checkpoints from a hub, by id.
+    `dense`, `teacher`, `artifact` and `equal` are folders of the steps whose outcome this one reads, the last
+    of dense in the variant's precision and run by its engine; `snapshots` those of checkpoints from a hub, by
+    id.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,3 +40,4 @@ class Request(BaseModel):
     dense: Path | None = None
     teacher: Path | None = None
     artifact: Path | None = None
+    equal: Path | None = None

@@ -28,6 +28,7 @@ from bench.tasks.stored import read_task
 from bench.training import Progress
 from bench.worker import PREDICTIONS
 from compressors.artifact import ARTIFACT
+from compressors.variant import parse_variant
 
 STAGES = 5
 
@@ -38,6 +39,7 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     task = read_task(request.task)
     assert request.dense is not None
     assert request.artifact is not None
+    setting = parse_variant(request.variant).setting
     protocol, batch_size = PROTOCOLS[request.budget], request.batch_size
     progress("loading", 0, STAGES)
 
@@ -50,13 +52,14 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     findings.add(measure_size(dense, variant))
     findings.openmp_spin = openmp_spin()
     progress("timing", 1, STAGES)
-    anchors = anchors_of(dense, variant)
+    equal = None if request.equal is None else load(f"{DENSE} as {setting.name}", request.equal)
+    anchors = anchors_of(dense, variant, equal, is_equal=setting.name == request.variant)
     findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, request.seed))
     if variant is dense:
         for name in SPEEDUPS:
             findings.metrics[name] = measured(name, 1.0, "definition: this is dense")
             findings.unavailable.pop(name, None)
-    del anchors, dense
+    del anchors, dense, equal
     progress("requests", 2, STAGES)
     findings.add(measure_latency(variant, batch_size, protocol))
     progress("tokenising", 3, STAGES)
@@ -67,16 +70,20 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     return findings
 
 
-def anchors_of(dense: Subject, variant: Subject) -> list[Subject]:
-    """Dense, and dense in the variant's precision where that is another one.
+def anchors_of(dense: Subject, variant: Subject, equal: Subject | None, is_equal: bool) -> dict[str, Subject]:
+    """What each speed-up is over: dense, and `equal`, which is dense in the variant's precision and engine.
 
-    Dense itself runs against a second copy of itself: what differs then is the machine's doing alone.
+    A variant that `is_equal` itself has no second one. Dense runs against a second copy of itself: what
+    differs then is the machine's doing alone. A checkpoint that came in another precision has no `equal` made
+    for it; dense is cast to its.
     """
     if variant is dense:
-        return [dense.again()]
-    if variant.model.dtype == dense.model.dtype:
-        return [dense]
-    return [dense, dense.again(variant.model.dtype)]
+        return dict.fromkeys(SPEEDUPS, dense.again())
+    if is_equal:
+        return {"speedup": dense}
+    if equal is None and variant.model.dtype != dense.model.dtype:
+        equal = dense.again(variant.model.dtype)
+    return {"speedup": dense, "speedup_same_precision": equal or dense}
 
 
 def feeds(request: Request, variant: Subject) -> list[Feed]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -136,6 +136,17 @@ def same_names(path_or_id: str, model: PreTrainedModel, tokenizer: PreTrainedTok
     return None if set(LABELS) <= names else f"{path_or_id}: its classes are {sorted(names)}"
 
 
+def toy_batches(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int | None = None
+) -> Iterator[dict[str, torch.Tensor]]:
+    """The toy task's rows, 16 at a time, as `Context.batches` gives them."""
+    rows = TOY_ROWS[:count]
+    for start in range(0, len(rows), 16):
+        texts, labels = zip(*rows[start : start + 16], strict=True)
+        batch = dict(tokenizer(list(texts), padding=True, return_tensors="pt"))
+        yield {**batch, "labels": torch.tensor([model.config.label2id[label] for label in labels])}
+
+
 def context_of(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -157,6 +168,10 @@ def context_of(
         load_dense=lambda: model,
         dense_logits=dense_logits or no_logits,
         name_classes=name_classes,
+        examples=[Example(text, LABELS.index(label)) for text, label in TOY_ROWS],
+        batches=toy_batches,
+        max_length=POSITIONS,
+        batch_size=16,
         removed_share=removed_share,
         total_steps=total_steps,
     )

@@ -24,7 +24,7 @@ from bench.meters.speed import (
 )
 from bench.meters.subject import Subject
 from bench.nouns.document import Series
-from bench.nouns.measurement import METRICS
+from bench.nouns.measurement import METRICS, SPEEDUPS
 from bench.nouns.run import Rounds, Scenario
 from tests.bench.meters.conftest import Open
 from tests.bench.meters.test_rounds import FAST, STANDARD, rounds_of
@@ -48,8 +48,13 @@ def slowed(subject: Subject, delay_s: float) -> Slowed:
     return made
 
 
+def over(anchor: Subject) -> dict[str, Subject]:
+    return dict.fromkeys(SPEEDUPS, anchor)
+
+
 def scenario_of(subject: Subject, rounds: Rounds, *anchors: str) -> Scenario:
-    return scenario(headline(subject, 4), rounds, Ending(True, "enough"), {}, anchors)
+    over = {"speedup": anchors[0], "speedup_same_precision": anchors[-1]}
+    return scenario(headline(subject, 4), rounds, Ending(True, "enough"), {}, over)
 
 
 def test_a_scenario_is_rates_over_all_rounds_and_medians_of_ratios(subject: Open) -> None:
@@ -113,7 +118,7 @@ def test_rows_of_many_lengths_give_the_rate_of_them_all(subject: Open) -> None:
 
 def test_a_slower_subject_is_measured_as_slower_in_every_scenario(subject: Open) -> None:
     dense, variant = slowed(subject("dense"), 0.02), slowed(subject("mp"), 0.005)
-    found = measure_speed([dense], variant, usual(variant, 25), replace(FAST, block_cpu_s=1e-6), seed=0)
+    found = measure_speed(over(dense), variant, usual(variant, 25), replace(FAST, block_cpu_s=1e-6), seed=0)
     assert list(found.scenarios) == ["batch 25", "batch 1", "end to end"]
     for each in found.scenarios.values():
         speedup = each.metrics["speedup"]
@@ -138,7 +143,7 @@ def test_the_number_of_threads_holds_for_its_scenario_alone(subject: Open) -> No
     counting = Counting(**{field.name: getattr(tiny, field.name) for field in fields(Subject)})
     before = torch.get_num_threads()
     other = 1 if before > 1 else 2
-    found = measure_speed([subject("dense")], counting, [threaded(tiny, 8, other)], QUICK, seed=0)
+    found = measure_speed(over(subject("dense")), counting, [threaded(tiny, 8, other)], QUICK, seed=0)
     assert set(seen) == {other}
     assert torch.get_num_threads() == before
     assert next(iter(found.scenarios.values())).threads == other
@@ -196,7 +201,7 @@ def test_tokenising_has_a_rate_of_its_own(subject: Open) -> None:
 def test_a_model_against_itself_is_no_faster(subject: Open) -> None:
     dense = subject("dense")
     protocol = replace(FAST, min_rounds=30, max_rounds=30, max_time_s=20.0)
-    found = measure_feed([dense.again(), dense], headline(dense, 8), protocol, seed=0)
+    found = measure_feed(over(dense.again()), dense, headline(dense, 8), protocol, seed=0)
     assert found.scenarios["batch 8"].metrics["speedup"].value == pytest.approx(1, abs=0.25)
 
 

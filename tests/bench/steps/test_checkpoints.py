@@ -349,7 +349,7 @@ class Scale(Compressor):
     name, phase, summary, trains = "scale", Phase.RUNTIME, "multiplies the logits", False
     by: float = 2.0
 
-    def runtime(self, model, device):
+    def runtime(self, model, folder, device):
         def scaled(module, inputs, outputs):
             outputs.logits = outputs.logits * self.by
             return outputs

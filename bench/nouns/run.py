@@ -114,8 +114,8 @@ class Result(Document):
     """One variant at one seed. `parts` are its compressors as they are spelled.
 
     `unavailable` maps a metric that could not be had to the reason. `artifact` is relative to the run folder.
-    `cached` names the steps taken over from an earlier run. `accuracy_kept` is by split (`validation`, `test`,
-    and `test unseen` where test rows stand in the training file), `verdicts` by metric. `spent` says where
+    `cached` names the steps taken over from an earlier run. `accuracy_kept` is by split (`validation`,
+    `test`, and `test unseen` where test rows stand in the training file), `verdicts` by metric. `spent` says where
     this run's wall time went, in seconds, by activity; what was taken over took none. `loads_with` says what
     reloads the artifact: `transformers` alone, or the class file that an export puts beside it.
     """

@@ -60,6 +60,10 @@ def run(
         str | None,
         typer.Option(help="Presets, globs and specs: all, 'bmp*+kd', bmp:amount=0.4+kd; see bench list."),
     ] = None,
+    attribute: Annotated[
+        bool,
+        typer.Option("--attribute", help="For a+b+c also its parts and pairs: what each of them gives."),
+    ] = False,
     task: Annotated[
         str | None, typer.Option(help="A built-in task; demo where no model or data is named.")
     ] = None,
@@ -204,6 +208,7 @@ def run(
     budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough})
     options = Options(
         variants=variants,
+        attribute=attribute,
         task=task,
         model=model,
         train=train,

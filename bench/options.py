@@ -21,6 +21,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     variants: str | None = None
+    attribute: bool = False
     task: str | None = None
     model: str | None = None
     train: str | None = None

@@ -61,7 +61,7 @@ def make_plan(options: Options) -> Plan:
     add_plugins(options.plugins)
     device = choose_device(options.device)
     built_in = choose_built_in(options)
-    variants = expand(options.variants or ("fast" if options.model else "all"), device)
+    variants = expand(options.variants or ("fast" if options.model else "all"), device, options.attribute)
     task = load_task(options, built_in)
     checkpoints = fetch_checkpoints(task, variants)
     sources = [f"{name}: {hub.said_commit(commit)}" for name, commit in checkpoints.items() if commit]

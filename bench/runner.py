@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bench.cache import Cache, Step, files_fingerprint, fingerprints, remove, step_id
 from bench.calibration import noise_floor
@@ -13,6 +14,7 @@ from bench.display import Display
 from bench.environment import fingerprint, is_shared, precision_cautions
 from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
+from bench.interplay import add_interplay
 from bench.meters.carbon import Carbon, carbon_findings
 from bench.meters.findings import Findings
 from bench.meters.machine import round_cautions, spinning_cautions, start_cautions
@@ -76,6 +78,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
     finally:
         run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
         add_training_speedups(run)
+        add_interplay(run, bench.predictions)
         if run.status == "complete":
             recommend(run)
         seen_before = earlier.environment.warnings if earlier else []
@@ -159,6 +162,10 @@ class Workbench:
         result.artifact = None
         if name in self._made_by:
             remove(self._made_by[name].folder)
+
+    def predictions(self, result: Result) -> Path:
+        """Where a result's predictions lie."""
+        return self.folder.predictions(self.name(result.variant, result.seed))
 
     def name(self, variant: str, seed: int) -> str:
         """What a row's files are called: by the variant, and the seed where there are several."""

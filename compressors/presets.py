@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from itertools import combinations
 
 from bench.errors import InputError, did_you_mean
 from bench.nouns.run import DENSE
@@ -29,10 +30,11 @@ PRESETS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def expand(text: str, device: str) -> list[Variant]:
+def expand(text: str, device: str, attribute: bool = False) -> list[Variant]:
     """The variants that a comma list of presets, globs and specs names, dense first, each once.
 
-    Raises `InputError` for names that match nothing and combinations that do not work.
+    With `attribute` also what each combination is made of: its parts alone, its pairs and so on. Raises
+    `InputError` for names that match nothing and combinations that do not work.
     """
     specs: list[str] = []
     known = [*PRESETS["all"][1], "ft"]
@@ -57,8 +59,15 @@ def expand(text: str, device: str) -> list[Variant]:
         except InputError as error:
             raise InputError(f"--variants: {error}") from None
         check(variant, device)
-        variants.setdefault(variant.name, variant)
+        for made in (*(ingredients(variant) if attribute else ()), variant):
+            variants.setdefault(made.name, made)
     return list(variants.values())
+
+
+def ingredients(variant: Variant) -> list[Variant]:
+    """Every combination of some of the variant's parts, the smallest first."""
+    counts = range(1, len(variant.parts))
+    return [Variant(some) for count in counts for some in combinations(variant.parts, count)]
 
 
 def known_names() -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bench.nouns.run import DENSE, Result, Run, Scenario
 from bench.nouns.verdict import ClassChange
+from reports.attribution import interference
 from reports.columns import SHOWN
 from reports.environment import said
 from reports.names import named
@@ -26,6 +27,7 @@ def sections(run: Run, results: list[Result]) -> tuple[Section, ...]:
         Section("Classes that lost accuracy", tuple(_lost_classes(run, results))),
         Section("Throttled", tuple(_discarded(run, results, throttled=True))),
         Section("Accuracy not shown to be kept", tuple(_accuracy_reasons(run, results)), detail=True),
+        Section("Where parts interfere", tuple(interference(run, results)), detail=True),
         Section("Speed verdicts", tuple(_speed_reasons(run, results)), detail=True),
         Section(BY_CLASS, tuple(_classes(run, results)), detail=True),
         Section("Stopped before converging", tuple(_stopped(run, results)), detail=True),

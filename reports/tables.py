@@ -11,6 +11,7 @@ from functools import partial
 from bench.nouns.audit import SplitAudit
 from bench.nouns.run import Result, Run
 from reports import numbers
+from reports.attribution import attribution_table
 from reports.columns import (
     END_TO_END,
     ESTIMATED,
@@ -70,6 +71,8 @@ def _accuracy_notes(run: Run) -> Iterator[str]:
 
 
 def _throughput_notes(run: Run) -> Iterator[str]:
+    if any("speedup_same_precision" in result.metrics for result in run.results):
+        yield "at same precision: over dense in the variant's precision, and run by the same engine"
     if any(END_TO_END in result.scenarios for result in run.results):
         yield "end to end: from texts to labels, tokenising included"
     yield from training_notes(run)
@@ -206,6 +209,7 @@ def tables(run: Run, results: list[Result]) -> tuple[Table, ...]:
     every = [
         headline,
         _seeds_table(run, results),
+        attribution_table(run, results),
         *others,
         *scenarios,
         _spent_table(run, results),

@@ -11,7 +11,7 @@ from bench.nouns.document import Document, Series
 from bench.nouns.environment import Environment
 from bench.nouns.measurement import Measurement
 from bench.nouns.task import TaskSummary
-from bench.nouns.verdict import AccuracyVerdict, SpeedVerdict
+from bench.nouns.verdict import AccuracyVerdict, Interplay, SpeedVerdict
 
 DENSE = "dense"
 
@@ -115,9 +115,10 @@ class Result(Document):
 
     `unavailable` maps a metric that could not be had to the reason. `artifact` is relative to the run folder.
     `cached` names the steps taken over from an earlier run. `accuracy_kept` is by split (`validation`,
-    `test`, and `test unseen` where test rows stand in the training file), `verdicts` by metric. `spent` says where
-    this run's wall time went, in seconds, by activity; what was taken over took none. `loads_with` says what
-    reloads the artifact: `transformers` alone, or the class file that an export puts beside it.
+    `test`, and `test unseen` where test rows stand in the training file), `verdicts` by metric. `interplay`
+    is that of a combination whose parts were measured alone, too. `spent` says where this run's wall time
+    went, in seconds, by activity; what was taken over took none. `loads_with` says what reloads the artifact:
+    `transformers` alone, or the class file that an export puts beside it.
     """
 
     variant: str
@@ -134,6 +135,7 @@ class Result(Document):
     loads_with: str | None = None
     accuracy_kept: dict[str, AccuracyVerdict] = Field(default_factory=dict)
     verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
+    interplay: Interplay | None = None
     spent: dict[str, float] = Field(default_factory=dict)
     recommended: bool = False
     cached: list[str] = Field(default_factory=list)

@@ -10,6 +10,7 @@ from bench.nouns.document import Document
 
 SpeedWord = Literal["faster", "same", "slower", "inconclusive", "not comparable"]
 AccuracyWord = Literal["kept", "lost", "inconclusive", "underpowered"]
+InterplayWord = Literal["multiply", "reinforce", "interfere", "inconclusive"]
 
 
 class SpeedVerdict(Document):
@@ -68,4 +69,24 @@ class AccuracyVerdict(Document):
     bootstrap_high: float
     flip_rate: float
     classes: list[ClassChange] = Field(default_factory=list)
+    reason: str
+
+
+class Interplay(Document):
+    """What a combination gives, beside what its parts give `alone`: their speedups over dense, by part.
+
+    `ratio` is the combination's speedup over the product of theirs, with its 95 % interval: above 1 the parts
+    reinforce each other, below 1 they interfere. `points` is the combination's change of accuracy less the
+    sum of its parts' changes, a share (0.01 is one point), with its 95 % interval, all of the same test rows.
+    """
+
+    word: InterplayWord
+    alone: dict[str, float]
+    ratio: float
+    low: float
+    high: float
+    margin: float
+    points: float
+    points_low: float
+    points_high: float
     reason: str

@@ -223,6 +223,34 @@ def test_what_is_no_python_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_our_own_techniques_are_all_there() -> None:
-    assert list(registry.compressor_classes()) == ["ft", "load", "kd", "bmp", "mp"]
+    assert [kind.name for kind in registry.compressor_classes().values()] == list(
+        registry.compressor_classes()
+    )
+    assert {"ft", "load", "kd", "bmp", "mp"} <= set(registry.compressor_classes())
     assert all(kind.summary for kind in registry.compressor_classes().values())
     assert Variant().name == "dense"
+
+
+def test_attribution_adds_what_each_combination_is_made_of_the_smallest_first() -> None:
+    found = [variant.name for variant in expand("bmp25+kd+mp", "cpu", attribute=True)]
+    assert found == [
+        "dense",
+        *("kd", "bmp25", "mp"),
+        *("bmp25+kd", "kd+mp", "bmp25+mp"),
+        "bmp25+kd+mp",
+    ]
+    assert [v.name for v in expand("bmp25+kd,mp", "cpu", attribute=True)] == [
+        *("dense", "kd", "bmp25", "bmp25+kd", "mp")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("mp+mp:dtype=bfloat16", "mp is named twice"),
+        ("bmp25+bmp50", "bmp is named twice"),
+    ],
+)
+def test_a_technique_twice_is_refused_by_name(spec: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        expand(spec, "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +16,15 @@ from bench.nouns.environment import Caution, Environment, NoiseFloor
 from bench.nouns.measurement import Measurement, measured
 from bench.nouns.run import Config, Result, Rounds, Run, Scenario, WarmUp
 from bench.nouns.task import TaskSummary
-from bench.nouns.verdict import AccuracyVerdict, AccuracyWord, ClassChange, SpeedVerdict, SpeedWord
+from bench.nouns.verdict import (
+    AccuracyVerdict,
+    AccuracyWord,
+    ClassChange,
+    Interplay,
+    InterplayWord,
+    SpeedVerdict,
+    SpeedWord,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 ROWS = 7597
@@ -312,8 +321,31 @@ def sixteen_results() -> list[Result]:
         result.metrics["speedup"] = lopsided("speedup", speed, 0.013)
         result.metrics["speedup_same_precision"] = lopsided("speedup_same_precision", same, 0.004 * number)
         result.verdicts = speed_verdicts(result.metrics)
+        result.parts = name.split("+")
         found.append(result.model_copy(update={"recommended": name == "bmp25+kd+mp"}))
+    speedups = {result.variant: result.metrics["speedup"].value for result in found}
+    for result in found:
+        if len(result.parts) > 1:
+            result.interplay = interplay(result.parts, speedups[result.variant], speedups)
     return found
+
+
+def interplay(parts: list[str], together: float, alone: dict[str, float]) -> Interplay:
+    """Parts that multiply but for mp, which is told to take a tenth more from whatever it joins."""
+    ratio = together / math.prod(alone[part] for part in parts) * (0.9 if "mp" in parts else 1)
+    word: InterplayWord = "interfere" if ratio < 0.95 else "multiply"
+    return Interplay(
+        word=word,
+        alone={part: alone[part] for part in parts},
+        ratio=ratio,
+        low=0.995 * ratio,
+        high=1.008 * ratio,
+        margin=0.02,
+        points=-0.0041,
+        points_low=-0.0103,
+        points_high=0.0021,
+        reason=f"the whole interval, {0.995 * ratio:.3f} to {1.008 * ratio:.3f}, lies there",
+    )
 
 
 def results() -> list[Result]:

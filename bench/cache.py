@@ -9,14 +9,13 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
 import bench
 import compressors
-from bench.environment import LIBRARIES
+from bench.environment import LIBRARIES, library_version
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
@@ -53,16 +52,17 @@ class Step:
 def step_id(request: Request, parents: dict[str, str]) -> str:
     """The hash of everything the step's outcome depends on; `parents` are ids of what it reads."""
     inputs = {name: getattr(request, name) for name in INPUTS[request.kind]}
-    plugins = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in request.plugins]
-    checkpoints = named_checkpoints(request.variant) if request.kind == "compress" else []
-    text = json.dumps([inputs, parents, plugins, checkpoints, code_fingerprint()], sort_keys=True)
+    plugins = [file_fingerprint(plugin) for plugin in request.plugins]
+    named = named_inputs(request.variant) if request.kind == "compress" else []
+    text = json.dumps([inputs, parents, plugins, named, code_fingerprint()], sort_keys=True)
     return f"{request.kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def named_checkpoints(variant: str) -> list[str]:
-    """Hashes of the checkpoints that a variant's parts read besides dense, as `load:PATH_OR_ID` does."""
+def named_inputs(variant: str) -> list[str]:
+    """Hashes of the checkpoints and files that a variant's parts read besides dense: `load:PATH_OR_ID`."""
     parts = parse_variant(variant).parts
-    return [files_fingerprint(hub.find(name)) for part in parts for name in part.checkpoints]
+    checkpoints = [files_fingerprint(hub.find(name)) for part in parts for name in part.checkpoints]
+    return checkpoints + [file_fingerprint(file) for part in parts for file in part.files]
 
 
 @cache
@@ -74,7 +74,7 @@ def code_fingerprint() -> str:
         for file in sorted(root.rglob("*.py")):
             digest.update(file.read_bytes())
     for library in LIBRARIES:
-        digest.update(version(library).encode())
+        digest.update((library_version(library) or "absent").encode())
     return digest.hexdigest()
 
 
@@ -89,7 +89,18 @@ def files_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprints(task: Task, checkpoints: Iterable[str] = (), plugins: Iterable[Path] = ()) -> dict[str, str]:
+def file_fingerprint(file: Path) -> str:
+    """A hash of what a file holds."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def fingerprints(
+    task: Task,
+    checkpoints: Iterable[str] = (),
+    plugins: Iterable[Path] = (),
+    files: Iterable[Path] = (),
+) -> dict[str, str]:
     """Hashes of what a run's outcome depends on besides its configuration and the machine."""
     return {
         "rows": rows_fingerprint(task),
@@ -100,7 +111,8 @@ def fingerprints(task: Task, checkpoints: Iterable[str] = (), plugins: Iterable[
             for name in checkpoints
             if name != task.model
         },
-        **{f"plugin {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in plugins},
+        **{f"plugin {file.name}": file_fingerprint(file) for file in plugins},
+        **{f"file {file}": file_fingerprint(file) for file in files},
     }
 
 

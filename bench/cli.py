@@ -312,7 +312,7 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     for plugin in options.plugins:
         terminal(stderr=True).print(f"running the plugin {plugin}", markup=False, highlight=False)
     earlier, plan = folder.read(), make_plan(options)
-    known = fingerprints(plan.task, plan.checkpoints, plan.plugins)
+    known = fingerprints(plan.task, plan.checkpoints, plan.plugins, plan.files)
     changed = changes(earlier, plan.config, known, fingerprint())
     if changed:
         raise InputError(f"--resume {path}: {changed} changed since; start a new run in another folder")
@@ -525,6 +525,23 @@ def env(
     from reports.environment import render
 
     render(environment, terminal())
+
+
+@app.command(name="new-compressor")
+def new_compressor(
+    name: Annotated[str, typer.Argument(help="What variants call it: lowercase letters, digits and _.")],
+    out: Annotated[Path, typer.Option(help="Folder for NAME.py and test_NAME.py.")] = Path(),
+) -> None:
+    """Write a working compressor to start from, with its test."""
+    from bench.new_compressor import write
+
+    code, test = write(name, out)
+    lines = [
+        f"Wrote {code} and {test}. Change them into your technique (docs/writing-a-compressor.md), then:",
+        f"    {shlex.join(['pytest', str(test)])}",
+        f"    {shlex.join(['bench', 'run', '--plugin', str(code), '--variants', name])}",
+    ]
+    terminal().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(name="list")

@@ -26,6 +26,8 @@ LIBRARIES = (
     "numpy",
     "scipy",
     "codecarbon",
+    "torchao",
+    "onnxruntime",
 )
 # The packages that carry them, newest first; torch's CPU builds come without.
 CUDA_LIBRARIES = {

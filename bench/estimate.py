@@ -21,7 +21,6 @@ TOKENS_PER_WORD = 1.6
 START_S = 20.0
 PER_VARIANT_S = 6.0
 FORWARD_AND_BACKWARD = 3
-HALVED_BY_STUDENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters of the whole model, and of its encoder, which does the work."""
+    """Parameters of the whole model, of its encoder, which does the work, and the encoder's layers."""
 
     parameters: int
     encoder: int
+    depth: int
 
 
 def estimate(plan: Plan) -> Estimate:
@@ -45,11 +45,10 @@ def estimate(plan: Plan) -> Estimate:
     size = model_size(plan.task.model)
     rows_per_s = flops_per_s(plan.config.device) / (2 * size.encoder * tokens_per_row(plan))
     time_s = training_s(plan.config.dense_epochs, plan.task, 1.0, rows_per_s)
-    for variant in plan.variants:
-        share = HALVED_BY_STUDENT if variant.needs_teacher else 1.0
-        if variant.trains:
-            time_s += training_s(plan.config.epochs, plan.task, share, rows_per_s)
-        time_s += PER_VARIANT_S + measuring_s(plan, rows_per_s)
+    trained = {variant.trained.name: variant for variant in plan.variants if variant.trains}
+    for variant in trained.values():
+        time_s += training_s(plan.config.epochs, plan.task, depth_share(variant, size), rows_per_s)
+    time_s += len(plan.variants) * (PER_VARIANT_S + measuring_s(plan, rows_per_s))
     seeds = len(plan.config.seeds)
     disk_bytes = sum(stored_bytes(variant, size) for variant in plan.variants)
     return Estimate(START_S + seeds * time_s, seeds * disk_bytes)
@@ -78,10 +77,13 @@ def measuring_s(plan: Plan, rows_per_s: float) -> float:
 
 def stored_bytes(variant: Variant, size: ModelSize) -> int:
     """Bytes of a variant's weights, before any rounding of shapes."""
-    encoder = size.encoder * (1 - variant.removed_share)
-    if variant.needs_teacher:
-        encoder *= HALVED_BY_STUDENT
+    encoder = size.encoder * (1 - variant.removed_share) * depth_share(variant, size)
     return int((size.parameters - size.encoder + encoder) * (2 if variant.autocast else 4))
+
+
+def depth_share(variant: Variant, size: ModelSize) -> float:
+    """Share of dense's layers that the variant has."""
+    return min((part.layers_left(size.depth) for part in variant.parts), default=size.depth) / size.depth
 
 
 def model_size(model: str | None) -> ModelSize:
@@ -102,7 +104,7 @@ def model_size(model: str | None) -> ModelSize:
         config |= {name: found[name] for name in config if isinstance(found.get(name), int)}
     hidden = config["hidden_size"]
     encoder = config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * config["intermediate_size"])
-    return ModelSize(encoder + config["vocab_size"] * hidden, encoder)
+    return ModelSize(encoder + config["vocab_size"] * hidden, encoder, config["num_hidden_layers"])
 
 
 def tokens_per_row(plan: Plan) -> float:

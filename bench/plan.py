@@ -51,6 +51,12 @@ class Plan:
     checkpoints: dict[str, str | None]
     remeasure: bool
 
+    @property
+    def files(self) -> list[Path]:
+        """Files that variants read besides checkpoints."""
+        named = (file for variant in self.variants for part in variant.parts for file in part.files)
+        return list(dict.fromkeys(named))
+
 
 def make_plan(options: Options) -> Plan:
     """The plan for `options`. Raises `InputError` for whatever cannot be used.

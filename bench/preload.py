@@ -1,5 +1,12 @@
 """What the fork server imports before it forks workers: slow to import, and run by none of them twice."""
 
+# ruff: noqa: E402
+import logging
+
+# torchao, which transformers imports where it is installed, warns of its kernels for other machines.
+for name in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(name).setLevel(logging.ERROR)
+
 import accelerate  # noqa: F401
 import torch  # noqa: F401
 import transformers.models.auto.modeling_auto

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +52,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         environment=environment,
         task=summary(plan.task),
         config=plan.config,
-        fingerprints=fingerprints(plan.task, plan.checkpoints, plan.plugins),
+        fingerprints=fingerprints(plan.task, plan.checkpoints, plan.plugins, plan.files),
         checkpoints=plan.checkpoints,
     )
     done = {(row.variant, row.seed): row for row in earlier.results if row.status == "ok"} if earlier else {}
@@ -68,6 +69,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
                 display.begin(variant.name, number, len(rows))
                 result = done.get((variant.name, seed)) or bench.result(variant, seed)
                 bench.judge_speed(result)
+                explain_speed(result, variant, plan.config.device, environment.cpu_features)
                 run.results.append(result)
                 folder.write(run)
                 display.end(result)
@@ -175,8 +177,11 @@ class Workbench:
         """Make the variant, measure it, and put everything that was found into its row."""
         dense = self._step("dense", DENSE, seed)
         teacher = self._step("teacher", DENSE, seed, dense=dense) if variant.needs_teacher else None
-        made = dense
-        if variant.name != DENSE:
+        trained, made = None, dense
+        if variant.trained.parts and variant.trained.name != variant.name:
+            trained = self._step("compress", variant.trained.name, seed, dense=dense, teacher=teacher)
+            made = self._step("compress", variant.name, seed, dense=dense, trained=trained)
+        elif variant.name != DENSE:
             made = self._step("compress", variant.name, seed, dense=dense, teacher=teacher)
         name = self.name(variant.name, seed)
         self._made_by[name] = made
@@ -185,7 +190,7 @@ class Workbench:
             equal = self._step("compress", variant.setting.name, seed, dense=dense)
         timing = self._step("timing", variant.name, seed, dense=dense, artifact=made, equal=equal)
         footprint = self._step("footprint", variant.name, seed, artifact=made)
-        findings = collect(variant, made, teacher, timing, footprint)
+        findings = collect(variant, made, trained, teacher, timing, footprint)
         config = self.plan.config
         carbon = Carbon(config.carbon_intensity, config.pue, config.carbon_source)
         findings.add(carbon_findings(findings.metrics, findings.unavailable, carbon))
@@ -197,7 +202,7 @@ class Workbench:
             seed=seed,
             status="ok",
             artifact=self.folder.add_artifact(name, made.folder / ARTIFACT),
-            cached=[step.kind for step in (teacher, made, timing, footprint) if step and step.cached],
+            cached=cached_kinds(teacher, trained, made, timing, footprint),
             **{key: value for key, value in findings if key in Result.model_fields},
         )
         predictions = self.folder.add_predictions(name, timing.folder / PREDICTIONS)
@@ -278,9 +283,31 @@ class Workbench:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def collect(variant: Variant, made: Step, teacher: Step | None, *measured: Step) -> Findings:
-    """Everything found about a variant; the teacher's cost is part of what it depends on."""
+def explain_speed(result: Result, variant: Variant, device: str, cpu_features: Sequence[str]) -> None:
+    """Note why the variant's parts can fail to be faster, where the verdict is not that they are.
+
+    A note of an earlier session, whose verdict was another, is taken out.
+    """
+    reasons = [part.why_not_faster(variant.parts, device, cpu_features) for part in variant.parts]
+    verdict = result.verdicts.get("speedup")
+    result.notes = [note for note in result.notes if note not in reasons]
+    if verdict is not None and verdict.word in ("same", "slower", "inconclusive"):
+        result.notes += [reason for reason in reasons if reason]
+
+
+def cached_kinds(*steps: Step | None) -> list[str]:
+    """The kinds of those steps that were taken over from an earlier run, each once."""
+    return list(dict.fromkeys(step.kind for step in steps if step and step.cached))
+
+
+def collect(
+    variant: Variant, made: Step, trained: Step | None, teacher: Step | None, *measured: Step
+) -> Findings:
+    """Everything found about a variant; costs of what it shares with others are part of its own."""
     findings = made.findings.model_copy(deep=True)
+    if trained:
+        take_over(findings, trained.findings)
+        findings.notes.append(f"compressing took the training of {variant.trained.name}, done once for all")
     for step in measured:
         findings.add(step.findings.model_copy(deep=True))
     if variant.name == DENSE:
@@ -293,11 +320,27 @@ def collect(variant: Variant, made: Step, teacher: Step | None, *measured: Step)
     return findings
 
 
+def take_over(findings: Findings, trained: Findings) -> None:
+    """Put what was found while training into the findings of a variant that goes on from there."""
+    for name in COST:
+        add_shared_cost(findings, name, trained)
+        if name not in findings.metrics and name in trained.metrics:
+            findings.metrics[name] = trained.metrics[name]
+            reason = findings.unavailable.pop(name, "it was not measured")
+            findings.notes.append(
+                f"{name.replace('_', ' ')} is that of training alone; of the rest: {reason}"
+            )
+    rest = trained.model_copy(deep=True)
+    rest.metrics = {name: found for name, found in rest.metrics.items() if name not in COST}
+    rest.unavailable = {name: why for name, why in rest.unavailable.items() if name not in findings.metrics}
+    findings.add(rest)
+
+
 def add_shared_cost(findings: Findings, name: str, shared: Findings) -> None:
-    """Add the teacher's part of a cost; a note where there is none of the same source."""
+    """Add the part of a cost that others share; a note where there is none of the same source."""
     own, more = findings.metrics.get(name), shared.metrics.get(name)
     if own and more and own.source == more.source:
         findings.metrics[name] = own.model_copy(update={"value": own.value + more.value})
     elif own:
         reason = shared.unavailable.get(name, "they come from another source")
-        findings.notes.append(f"{name.replace('_', ' ')} is without that of dense's logits: {reason}")
+        findings.notes.append(f"{name.replace('_', ' ')} is without that of what it shares: {reason}")

@@ -186,8 +186,14 @@ class Moments(TrainerCallback):
         self.curve: list[dict[str, float]] = []
 
     def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: torch.optim.Optimizer,
+        **_: Any,
     ) -> None:
+        optimizer.zero_grad()  # the Trainer clears the model's gradients, and a part may train others
         for part in self.parts:
             part.on_step(state.global_step, self.context)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -35,7 +36,10 @@ def main(folder: Path, channel: Connection) -> None:
 
 
 def run(folder: Path, channel: Connection) -> None:
-    """Run the step and write its findings."""
+    """Run the step and write its findings.
+
+    What torch compiles is compiled anew and goes with the step: times with a cache would depend on its past.
+    """
     from bench.steps import compress, dense, footprint, teacher, timing
     from compressors import hub
     from compressors.registry import add_plugins
@@ -47,6 +51,8 @@ def run(folder: Path, channel: Connection) -> None:
         "timing": timing.measure_timing,
         "footprint": footprint.measure_footprint,
     }
+    compiled = folder / "compiled"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
     request = Request.model_validate_json((folder / REQUEST).read_text())
     hub.take_over(request.snapshots)
     add_plugins(request.plugins)
@@ -55,6 +61,7 @@ def run(folder: Path, channel: Connection) -> None:
         tell(channel, {"stage": stage, "done": done, "total": total})
 
     findings = steps[request.kind](request, folder, progress)
+    shutil.rmtree(compiled, ignore_errors=True)
     (folder / FINDINGS).write_text(findings.model_dump_json())  # type: ignore[attr-defined]
     tell(channel, {"finished": True})
 

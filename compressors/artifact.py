@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import InputError, in_one_line
 from compressors import hub
 from compressors.contract import Compressor, NameClasses
+from compressors.quantised import is_quantised
 from compressors.registry import compressor_classes
-from compressors.variant import Variant
+from compressors.variant import Variant, refuse_missing_packages
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +28,8 @@ USUAL_PADDING = 1
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, variant: Variant, folder: Path) -> None:
     """Write `model` as it is, in its own precision, with everything that `load` needs."""
-    model.save_pretrained(folder)
+    # A reloaded quantised model's own format is the one that it came in; transformers knows no way back.
+    model.save_pretrained(folder, save_original_format=not is_quantised(model))
     tokenizer.save_pretrained(folder)
     earlier = [made for part in variant.parts for made in part.continues]
     document = {
@@ -44,12 +46,17 @@ def load(path: str | Path, device: str = "cpu") -> PreTrainedModel:
     """The artifact's model in eval mode on `device`, in its stored precision, its runtime applied.
 
     `load(path)(input_ids=…, attention_mask=…).logits` gives the logits, shape (rows, classes). Raises
-    `InputError` where `path` is not an artifact or names a compressor that is not installed.
+    `InputError` where `path` is not an artifact or names a compressor that is not installed, `Refusal` where
+    a package that one needs is missing.
     """
     folder = Path(path)
     document = read_document(folder)
     parts = recorded_parts(folder, document)
-    model = load_model(str(folder), str(document["dtype"])).to(device).eval()
+    refuse_missing_packages(Variant(tuple(parts)))
+    if engine_file(parts):
+        model = skeleton(folder)
+    else:
+        model = load_model(str(folder), str(document["dtype"])).to(device).eval()
     for part in parts:
         model = part.runtime(model, folder, device)
     return model
@@ -89,6 +96,25 @@ def made_by(folder: Path) -> list[Compressor]:
     return recorded_parts(folder, read_document(folder))
 
 
+def engine_file(parts: Sequence[Compressor]) -> str | None:
+    """The file that an artifact made by `parts` is run from in place of its weights, if there is one."""
+    return next((part.engine for part in parts if part.engine), None)
+
+
+def skeleton(folder: Path) -> PreTrainedModel:
+    """An artifact's model made of its configuration alone, without weights: all of it on the meta device."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    import compressors.pruned  # noqa: F401  (registers the pruned families)
+
+    with told_about(str(folder), "cannot be made of its configuration"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        set_class_names(config, class_names(config))
+        with torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False).eval()
+
+
 def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
     """A sequence classifier from a checkpoint, its weights as `dtype` (`auto`: as stored), in eval mode.
 
@@ -119,6 +145,7 @@ def load_classifier(
 
     import compressors.pruned  # noqa: F401  (registers the pruned families)
 
+    refuse_quantised(path_or_id)
     folder = hub.find(path_or_id)
     with told_about(path_or_id, "cannot be loaded as a classifier"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -139,6 +166,12 @@ def load_classifier(
         for name in head:
             renew(model.get_submodule(name), getattr(config, "initializer_range", 0.02))
     return model
+
+
+def refuse_quantised(path_or_id: str) -> None:
+    """Raise `InputError` for a checkpoint of quantised weights: they cannot be trained, nor be float32."""
+    if read_config(path_or_id).get("quantization_config"):
+        raise InputError(f"{path_or_id}: its weights are quantised; name the checkpoint it was made from")
 
 
 def renew(head: nn.Module, deviation: float) -> None:
@@ -233,6 +266,20 @@ def read_config(path_or_id: str, name: str = "config.json") -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{file}: not a JSON object; save the model again")
     return found
+
+
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Raise `InputError` where rows may hold more tokens, or others, than the model has embeddings for."""
+    last, known = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if last >= known:
+        raise InputError(
+            f"{model.name_or_path}: its tokenizer numbers tokens up to {last:,} and its embeddings end at "
+            f"{known - 1:,}, so they are not of one model; save the tokenizer it was trained with beside it"
+        )
+    longest = longest_row(model.config.to_dict(), tokenizer.model_max_length)
+    if longest is not None and max_length > longest:
+        name = model.name_or_path or "this model"
+        raise InputError(f"--max-length {max_length}: {name} takes {longest} tokens at most")
 
 
 def longest_row(config: Mapping[str, Any], tokenizer_limit: Any) -> int | None:

@@ -58,7 +58,7 @@ class Context:
     tokenizer)` gives another checkpoint's classes the names in `labels`; where it cannot it returns why.
     `examples` are the training rows, `batches` gives them as a model takes them; rows are cut to `max_length`
     tokens, and variants are judged by their speed on batches of `batch_size`. `tokenizer` may be replaced in
-    `prepare`. `notes` are sentences for the user.
+    `prepare` and `finish`. `notes` are sentences for the user.
     """
 
     device: str
@@ -82,12 +82,12 @@ class Compressor:
     """Base of all techniques. Every moment is a no-op unless overridden.
 
     `number` names the field that digits after the name set, in percent (`bmp25`); `argument` the field
-    that a bare value after the colon sets (`load:PATH`). `trains` asks for fine-tuning, `needs_teacher`
-    for `Context.dense_logits`; `replaces_cross_entropy` says that `loss` is all there is. `packages` are
-    modules that it imports and that come with the extra `extra`; where one is missing its rows are skipped.
-    `quantises` says that it leaves weights which are no plain floating-point tensors; `sorts_rows` that rows
-    are run in order of length. One instance serves one variant, so a technique may keep its state on itself
-    between moments.
+    that a bare value after the colon sets (`load:PATH`). `trains` asks for fine-tuning;
+    `replaces_cross_entropy` says that `loss` is all there is. `packages` are modules that it imports and that
+    come with the extra `extra`; where one is missing its rows are skipped. `quantises` says that it leaves
+    weights which are no plain floating-point tensors; `sorts_rows` that rows are run in order of length.
+    `engine` names the file that `build` leaves and `runtime` runs in place of the weights, which it gets none
+    of. One instance serves one variant, so a technique may keep its state on itself between moments.
     """
 
     name: ClassVar[str]
@@ -97,11 +97,11 @@ class Compressor:
     argument: ClassVar[str | None] = None
     trains: ClassVar[bool] = True
     replaces_cross_entropy: ClassVar[bool] = False
-    needs_teacher: ClassVar[bool] = False
     extra: ClassVar[str | None] = None
     packages: ClassVar[tuple[str, ...]] = ()
     quantises: ClassVar[bool] = False
     sorts_rows: ClassVar[bool] = False
+    engine: ClassVar[str | None] = None
 
     def validate(self, device: str) -> None:
         """Raise `InputError` where a field's value cannot be used (on `device`: cpu or cuda)."""
@@ -115,9 +115,23 @@ class Compressor:
         """Share of the encoder's weights this technique removes."""
         return 0.0
 
+    def layers_left(self, depth: int) -> int:
+        """How many of `depth` encoder layers it leaves."""
+        return depth
+
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """Other checkpoints it reads, folders or hub ids; a hub's are here before anything is made."""
+        return ()
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it reads `Context.dense_logits`."""
+        return False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files it reads besides checkpoints; what they hold is part of what a step is known by."""
         return ()
 
     @property
@@ -159,5 +173,14 @@ class Compressor:
         """After saving: put an engine's files, derived from the saved model, into the artifact's `folder`."""
 
     def runtime(self, model: PreTrainedModel, folder: Path, device: str) -> PreTrainedModel:
-        """How the model reloaded from `folder` is run: compiled, or by another engine."""
+        """How the model reloaded from `folder` is run: compiled, or by another engine; called as it was.
+
+        A technique with an `engine` gets the model without weights, see `artifact.skeleton`.
+        """
         return model
+
+    def why_not_faster(
+        self, parts: Sequence[Compressor], device: str, cpu_features: Sequence[str]
+    ) -> str | None:
+        """Why a variant of these `parts` can fail to be faster on `device`, said where it was not; or None."""
+        return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 from transformers import PreTrainedModel
@@ -25,15 +26,15 @@ def straight_through(keep: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
 
 
 class BlockMask(nn.Module):
-    """Multiplies a matrix by a mask of square blocks; once `fixed` is set, by that instead."""
+    """Multiplies a matrix by a mask of blocks of `sides`; once `fixed` is set, by that instead."""
 
     keep: torch.Tensor
     fixed: torch.Tensor | None
 
-    def __init__(self, shape: torch.Size, block: int) -> None:
+    def __init__(self, shape: torch.Size, sides: tuple[int, int]) -> None:
         super().__init__()
         self.shape = shape
-        self.sides = [min(block, side) for side in shape]
+        self.sides = [min(part, side) for part, side in zip(sides, shape, strict=True)]
         grid = [-(-side // part) for side, part in zip(shape, self.sides, strict=True)]
         self.scores = nn.Parameter(torch.zeros(grid))
         self.register_buffer("keep", torch.ones(grid), persistent=False)
@@ -49,6 +50,13 @@ class BlockMask(nn.Module):
         (rows, columns), (height, width) = blocks.shape, self.sides
         whole = blocks[:, None, :, None].expand(rows, height, columns, width)
         return whole.reshape(rows * height, columns * width)[: self.shape[0], : self.shape[1]]
+
+    def means(self, values: torch.Tensor) -> torch.Tensor:
+        """One value a weight -> their mean in each block."""
+        (rows, columns), (height, width) = self.scores.shape, self.sides
+        below, right = rows * height - self.shape[0], columns * width - self.shape[1]
+        whole = F.pad(values, (0, right, 0, below)).view(rows, height, columns, width)
+        return whole.sum((1, 3)) / self.costs().to(values)
 
     def costs(self) -> torch.Tensor:
         """Number of weights in each block; those at the edges may be smaller."""
@@ -96,11 +104,11 @@ class NeuronColumns(NeuronRows):
 class MaskedLayer:
     """One encoder layer with its masks. `blocks` are those of Q, K, V, O in this order, or none.
 
-    `name` is the layer's in the model.
+    `name` is the layer's in the model; `matrices` are those under masks: of `blocks`, then feed-forward.
     """
 
     name: str
-    module: Any
+    matrices: tuple[Any, ...]
     blocks: tuple[BlockMask, ...]
     neurons: NeuronMask
     heads: int
@@ -119,6 +127,20 @@ class MaskedLayer:
 
     def scores(self) -> list[nn.Parameter]:
         return [mask.scores for mask in self.blocks] + [self.neurons.scores]
+
+    def weights(self) -> list[torch.Tensor]:
+        """The weights of `matrices` as they are under the masks."""
+        return [matrix.parametrizations.weight.original.detach() for matrix in self.matrices]
+
+    def score_units(self, heads: torch.Tensor, neurons: torch.Tensor) -> None:
+        """Give each head's blocks its score, and each neuron its own."""
+        if self.blocks:
+            by_row = heads.repeat_interleave(self.head_size)
+            *rows, columns = self.blocks
+            for mask in rows:
+                mask.scores.copy_(mask.means(by_row[:, None].expand(mask.shape)))
+            columns.scores.copy_(columns.means(by_row[None, :].expand(columns.shape)))
+        self.neurons.scores.copy_(neurons)
 
     def head_scores(self) -> torch.Tensor:
         """Mean score of each head's weights, shape (heads,)."""
@@ -160,20 +182,23 @@ def mask_encoder(model: PreTrainedModel, block: int, with_heads: bool) -> list[M
 
 
 def mask_layer(name: str, module: Any, anatomy: Anatomy, block: int, with_heads: bool) -> MaskedLayer:
-    """Put masks on one encoder layer."""
+    """Put masks on one encoder layer; no block is wider than a head, so that each head has its own."""
     heads, width = anatomy.shape(module)
     head_size = module.get_submodule(anatomy.attention).attention_head_size
     ffn_in, ffn_out = (module.get_submodule(part) for part in (anatomy.ffn_in, anatomy.ffn_out))
     neurons = NeuronMask(width).to(ffn_in.weight)
-    blocks = []
+    matrices, blocks = [], []
     if with_heads:
+        across = min(block, head_size)
         for part in (*anatomy.inputs, anatomy.output):
-            matrix = module.get_submodule(part)
-            blocks.append(BlockMask(matrix.weight.shape, block).to(matrix.weight))
-            parametrize.register_parametrization(matrix, "weight", blocks[-1])
+            sides = (block, across) if part == anatomy.output else (across, block)
+            matrices.append(module.get_submodule(part))
+            blocks.append(BlockMask(matrices[-1].weight.shape, sides).to(matrices[-1].weight))
+            parametrize.register_parametrization(matrices[-1], "weight", blocks[-1])
     parametrize.register_parametrization(ffn_in, "weight", NeuronRows(neurons))
     parametrize.register_parametrization(ffn_out, "weight", NeuronColumns(neurons))
-    return MaskedLayer(name, module, tuple(blocks), neurons, heads, head_size, ffn_in.in_features)
+    masked = (*matrices, ffn_in, ffn_out)
+    return MaskedLayer(name, masked, tuple(blocks), neurons, heads, head_size, ffn_in.in_features)
 
 
 def apply_threshold(layers: Sequence[MaskedLayer], removed: float) -> None:
@@ -303,9 +328,8 @@ def shrink(model: PreTrainedModel, layers: Sequence[MaskedLayer], stock: bool) -
 def unmask(layers: Sequence[MaskedLayer]) -> None:
     """Make the masked weights the weights."""
     for layer in layers:
-        for matrix in layer.module.modules():
-            if parametrize.is_parametrized(matrix):
-                parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=True)
+        for matrix in layer.matrices:
+            parametrize.remove_parametrizations(matrix, "weight", leave_parametrized=True)
 
 
 def cut(state: dict[str, torch.Tensor], layer: MaskedLayer, anatomy: Anatomy) -> tuple[int, int]:

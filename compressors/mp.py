@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.errors import InputError
+from bench.errors import InputError, Refusal
 from compressors.contract import Compressor, Context, Phase
+from compressors.quantised import is_quantised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,4 +40,6 @@ class MixedPrecision(Compressor):
     def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         import torch
 
+        if is_quantised(model):
+            raise Refusal("mp: the model's weights are quantised; name the one it was made from")
         return model.to(getattr(torch, self.dtype))

@@ -16,7 +16,25 @@ from bench.errors import InputError, in_one_line
 from bench.nouns.run import DENSE
 from compressors.contract import Compressor
 
-OUR_MODULES = ("ft", "checkpoint", "kd", "bmp", "mp")
+OUR_MODULES = (
+    "ft",
+    "checkpoint",
+    "layers",
+    "vocab",
+    "kd",
+    "bmp",
+    "magnitude",
+    "random",
+    "fisher",
+    "mp",
+    "int8",
+    "fp8",
+    "compile",
+    "graphs",
+    "onnx",
+    "unpadded",
+    "sorted",
+)
 ENTRY_POINT_GROUP = "bench.compressors"
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

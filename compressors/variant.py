@@ -62,6 +62,22 @@ class Variant:
         return Variant(tuple(part for part in self.parts if part.phase in (Phase.PRECISION, Phase.RUNTIME)))
 
     @property
+    def trained(self) -> Variant:
+        """What its training depends on, which other variants may share; nothing where it has none.
+
+        The other parts act on the finished model alone.
+        """
+        if not self.trains:
+            return Variant()
+        return Variant(
+            tuple(p for p in self.parts if p.phase < Phase.PRECISION or p.trains or p.autocast is not None)
+        )
+
+    def without(self, other: Variant) -> Variant:
+        """Its parts that `other` does not have."""
+        return Variant(tuple(part for part in self.parts if part not in other.parts))
+
+    @property
     def trains(self) -> bool:
         """Whether making it takes fine-tuning."""
         return any(part.trains for part in self.parts)
@@ -109,8 +125,9 @@ def split_parts(spec: str) -> list[str]:
     parts: list[str] = []
     while pieces:
         taken = 1
+        opening = re.split("[,=]", pieces[0].partition(":")[2])[-1]
         for end in range(2, len(pieces) + 1):
-            path = "+".join(pieces[:end]).partition(":")[2].removeprefix("student=")
+            path = "+".join([opening, *pieces[1:end]])
             if ":" in pieces[0] and Path(path).exists():
                 taken = end
         parts.append("+".join(pieces[:taken]))

@@ -65,6 +65,7 @@ SHOWN = {
     "latency_p99.9": Shown("Batch p99.9", numbers.SECONDS, detail=True),
     "load_time": Shown("Load", numbers.SECONDS, detail=True),
     "first_call_time": Shown("First batch", numbers.SECONDS, detail=True),
+    "compile_time": Shown("Compiling", numbers.SECONDS, detail=True),
     "peak_memory_host": Shown("Host peak", numbers.BYTES),
     "peak_memory_allocator": Shown("Allocator peak", numbers.BYTES),
     "peak_memory_reserved": Shown("Reserved peak", numbers.BYTES, detail=True),

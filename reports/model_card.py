@@ -72,6 +72,8 @@ def render(run: Run, result: Result, folder: Exported) -> str:
         base=public(_base(origins)),
         techniques=list(_techniques(folder.parts or (), public)),
         runtime=[_code(part.name) for part in folder.parts or () if part.phase.name == "RUNTIME"],
+        onnx=next((part.engine for part in folder.parts or () if part.name == "onnx"), None),
+        packages=sorted({name for part in folder.parts or () if part.quantises for name in part.packages}),
         place=Markup(json.dumps(folder.place, ensure_ascii=False)),
         gains=_inline(gains([result])) if _is_compared(result) else "",
         over_seeds=_inline(gains(seeds)) if all(map(_is_compared, seeds)) else "",
@@ -91,7 +93,7 @@ def render(run: Run, result: Result, folder: Exported) -> str:
 def announcement(folder: str, class_file: str | None) -> str:
     """One line for who exported `folder`: where it lies and how it is loaded."""
     if class_file is None:
-        return f"{folder}: transformers loads it alone; README.md is its model card"
+        return f"{folder}: transformers loads it; README.md is its model card"
     module = class_file.removesuffix(".py")
     return (
         f"{folder}: transformers loads it with the {class_file} in it, by trust_remote_code=True or after "

@@ -166,6 +166,7 @@ GROUPS = (
             "latency_p99.9",
             "load_time",
             "first_call_time",
+            "compile_time",
         ),
     ),
     Group(

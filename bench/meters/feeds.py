@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.encoding import Encoded
+from bench.errors import Refusal
 from bench.meters.rounds import Call, Slice
-from bench.meters.subject import Subject
+from bench.meters.subject import WAITING_BATCHES, Places, Subject
 from bench.nouns.run import Padding, Shape
 
 ARRIVAL = "longest of the batch, arrival order"
 FIXED = "all rows to {width} tokens, arrival order"
 SORTED = "longest of the batch, rows sorted by length"
+WAITING = "longest of the batch, {rows} rows at a time sorted by length; dense in arrival order"
 SHAPE = "none, {width} tokens a row"
 MOST_SLICES = 512
-Places = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Feed:
     """A scenario's calls: the rows of each, by their places in the test rows.
 
-    Rows are padded to `width`, or to the longest of the call where it is None; `filled` ones are repeated
+    A call is one batch of `batch_size` rows, or several, which each subject makes of them in its own order.
+    Rows are padded to `width`, or to the longest of the batch where it is None; `filled` ones are repeated
     or cut to exactly `width` tokens. `end_to_end` begins with texts and ends with classes. `threads` is
     the number of CPU threads, None for the run's own.
     """
@@ -41,24 +43,27 @@ class Feed:
         """The subject doing each slice; all but the end-to-end ones are tokenised and on the device."""
         if self.end_to_end:
             texts = [[subject.examples[place] for place in slice_] for slice_ in self.slices]
-            return [partial(subject.classify, batch) for batch in texts]
+            return [partial(subject.classify, rows, self.batch_size) for rows in texts]
         return [
-            partial(subject, subject.batch(self.rows(subject, slice_), self.width)) for slice_ in self.slices
+            partial(subject.run, [subject.batch(rows, self.width) for rows in self.batches(subject, slice_)])
+            for slice_ in self.slices
         ]
 
     def contents(self, subject: Subject) -> list[Slice]:
         """How many rows and tokens each slice holds, as the subject's tokenizer has them."""
         contents = []
         for slice_ in self.slices:
-            lengths = [len(row["input_ids"]) for row in self.rows(subject, slice_)]
-            width = self.width or max(lengths)
-            contents.append(Slice(len(lengths), sum(lengths), len(lengths) * width))
+            batches = [[len(row["input_ids"]) for row in rows] for rows in self.batches(subject, slice_)]
+            padded_tokens = sum(len(lengths) * (self.width or max(lengths)) for lengths in batches)
+            contents.append(Slice(len(slice_), sum(map(sum, batches)), padded_tokens))
         return contents
 
-    def rows(self, subject: Subject, slice_: Places) -> list[Encoded]:
-        """The slice's encoded rows."""
+    def batches(self, subject: Subject, slice_: Places) -> list[list[Encoded]]:
+        """The slice's encoded rows in the batches that the subject makes of them."""
         rows = [subject.rows[place] for place in slice_]
-        return [filled(row, self.width) for row in rows] if self.filled and self.width else rows
+        if self.filled and self.width:
+            rows = [filled(row, self.width) for row in rows]
+        return [[rows[place] for place in turn] for turn in subject.turns(rows, self.batch_size)]
 
 
 def filled(row: Encoded, width: int) -> Encoded:
@@ -78,17 +83,34 @@ def cut(places: Sequence[int], size: int) -> tuple[Places, ...]:
     return tuple(tuple(places[start : start + size]) for start in starts[::step])
 
 
-def headline(subject: Subject, batch_size: int) -> Feed:
-    """Arrival order at the task's batch size."""
+def arrival(subject: Subject, batch_size: int) -> Feed:
+    """Arrival order, one batch a call."""
     return Feed(f"batch {batch_size}", batch_size, ARRIVAL, cut(range(len(subject.rows)), batch_size))
 
 
+def headline(subject: Subject, batch_size: int) -> Feed:
+    """Arrival order at the task's batch size; where the subject sorts rows, several batches a call.
+
+    So every contender does the same rows in a round. Raises `Refusal` where sorting could change nothing.
+    """
+    feed, count = arrival(subject, batch_size), len(subject.rows)
+    if not subject.sorts_rows:
+        return feed
+    if count < 2 * batch_size:
+        raise Refusal(
+            f"sorting needs two batches of rows that wait, and {count:,} test rows are fewer than twice "
+            f"{batch_size}; give more test rows or a smaller --batch-size"
+        )
+    waiting = min(WAITING_BATCHES, count // batch_size) * batch_size
+    slices = cut(range(count), waiting)
+    return replace(feed, padding=WAITING.format(rows=waiting), slices=slices)
+
+
 def usual(subject: Subject, batch_size: int) -> list[Feed]:
-    """What is always measured: arrival order at the task's batch size and one by one, and end to end."""
+    """What is always measured: the headline, one row at a time, and the headline's rows end to end."""
     main = headline(subject, batch_size)
-    single = [] if batch_size == 1 else [headline(subject, 1)]
-    whole = Feed("end to end", batch_size, ARRIVAL, main.slices, end_to_end=True)
-    return [main, *single, whole]
+    single = [] if batch_size == 1 else [arrival(subject, 1)]
+    return [main, *single, replace(main, name="end to end", end_to_end=True)]
 
 
 def padded(subject: Subject, batch_size: int, padding: Padding) -> Feed:
@@ -111,7 +133,7 @@ def shaped(subject: Subject, shape: Shape) -> Feed:
 
 
 def threaded(subject: Subject, batch_size: int, threads: int) -> Feed:
-    """Arrival order with another number of CPU threads."""
+    """The headline with another number of CPU threads."""
     main = headline(subject, batch_size)
     name = f"{main.name}, {threads} thread{'' if threads == 1 else 's'}"
-    return Feed(name, batch_size, ARRIVAL, main.slices, threads=threads)
+    return replace(main, name=name, threads=threads)

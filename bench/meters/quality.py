@@ -12,7 +12,7 @@ from bench.encoding import Encoded
 from bench.errors import MeasuringError
 from bench.meters.findings import Findings
 from bench.meters.rounds import synchronise
-from bench.meters.subject import Subject
+from bench.meters.subject import Subject, arranged
 from bench.nouns.measurement import Measurement, measured
 from bench.statistics import calibration_error, confusion, macro_f1, macro_f1_interval, share_interval
 
@@ -57,7 +57,9 @@ def predict(
     """
     names = subject.label_names
     logits, wall_time_s = [], 0.0
-    for batch in subject.batches(batch_size, rows):
+    turns = subject.turns(rows, batch_size)
+    for turn in turns:
+        batch = subject.batch([rows[place] for place in turn])
         synchronise(subject.device)
         started = time.perf_counter()
         output = subject(batch)
@@ -66,7 +68,7 @@ def predict(
         logits.append(output.float().cpu())
     if not logits:
         return [], 0.0
-    everything = torch.cat(logits)
+    everything = arranged(torch.cat(logits), turns)
     if broken := int((~everything.isfinite()).any(-1).sum()):
         raise MeasuringError(f"the logits of {broken} of {len(rows)} {split} rows are not finite")
     confidence, best = everything.softmax(-1).max(-1)

@@ -14,7 +14,7 @@ import torch
 
 import compressors
 from bench.encoding import encode
-from bench.meters.feeds import Feed, headline
+from bench.meters.feeds import Feed, arrival
 from bench.meters.findings import Findings
 from bench.meters.machine import MOST_DISCARDED, cautions
 from bench.meters.rounds import (
@@ -70,11 +70,23 @@ def measure_feed(
     findings = Findings()
     subjects = {subject.name: subject for subject in (*anchors.values(), variant)}
     slices, device = feed.contents(variant), variant.device
-    contenders = [Contender(name, feed.calls(subject)) for name, subject in subjects.items()]
+
+    def compile_time_s(*among: Subject) -> float:
+        return sum(subject.compile_time_s or 0.0 for subject in among)
+
+    contenders = [
+        Contender(name, feed.calls(subject), partial(compile_time_s, subject))
+        for name, subject in subjects.items()
+    ]
     with findings.spending("warm-up"):
         warm_ups = {each.name: warm_up(each, slices, device, protocol) for each in contenders}
+    before_s = compile_time_s(*subjects.values())
     with findings.spending("timing"):
         rounds, ending = paired_rounds(contenders, slices, device, protocol, seed)
+    if (compiling_s := compile_time_s(*subjects.values()) - before_s) > 0:
+        findings.notes.append(
+            f"{feed.name}: {compiling_s:.1f} s of compiling fell into the timed rounds, so it is less sure"
+        )
     names = {speedup: anchor.name for speedup, anchor in anchors.items()}
     findings.scenarios[feed.name] = scenario(feed, rounds, ending, warm_ups, names)
     findings.cautions = cautions(rounds.machine, rounds.discarded)
@@ -98,7 +110,7 @@ def scenario(
     """The scenario's metrics, from the rounds that count; none where hardly a round does."""
     counted = len(rounds.order) - len(rounds.discarded)
     return Scenario(
-        batch_size=len(feed.slices[0]),
+        batch_size=min(feed.batch_size, len(feed.slices[0])),
         padding=feed.padding,
         threads=feed.threads,
         rounds=counted,
@@ -151,7 +163,7 @@ def measure_latency(variant: Subject, batch_size: int, protocol: Protocol) -> Fi
     """Percentiles of single requests, of one row and of a batch, in a pass of their own."""
     findings = Findings()
     for prefix, size in (("latency_b1", 1), ("latency", batch_size)):
-        calls = headline(variant, size).calls(variant)
+        calls = arrival(variant, size).calls(variant)
         with findings.spending("requests"):
             times_s = time_requests(calls, variant.device, protocol)
         add_percentiles(findings, times_s, prefix, protocol)
@@ -196,6 +208,7 @@ def measure_loading(variant: Subject, batch_size: int, protocol: Protocol) -> Fi
     with findings.spending("loading"):
         batch = variant.batch(variant.rows[:batch_size])
         first_s, _ = time_block([partial(variant, batch)], variant.device)
+        compile_time_s = variant.compile_time_s
         for _ in range(protocol.loads):
             started = time.perf_counter()
             compressors.load(variant.folder, variant.device)
@@ -204,13 +217,17 @@ def measure_loading(variant: Subject, batch_size: int, protocol: Protocol) -> Fi
     median_s = statistics.median(loads_s)
     findings.metrics["first_call_time"] = measured("first_call_time", first_s, f"{SOURCE}, once")
     findings.metrics["load_time"] = measured("load_time", median_s, SOURCE, samples=tuple(loads_s))
+    if compile_time_s is None:
+        findings.unavailable["compile_time"] = "nothing is compiled"
+    else:
+        findings.metrics["compile_time"] = measured("compile_time", compile_time_s, f"{SOURCE}, once")
     return findings
 
 
 def measure_tokenising(variant: Subject, batch_size: int, protocol: Protocol, seed: int) -> Findings:
     """Texts tokenised a second, a batch at a time; in no other scenario but end to end."""
     findings = Findings()
-    feed = headline(variant, batch_size)
+    feed = arrival(variant, batch_size)
     texts = [[variant.examples[place] for place in slice_] for slice_ in feed.slices]
     calls = [partial(encode, variant.tokenizer, batch, variant.max_length) for batch in texts]
     contender, slices = Contender("tokenising", calls), feed.contents(variant)

@@ -42,6 +42,7 @@ METRICS: dict[str, Metric] = {
     "latency_p99.9": Metric("s", "lower", "99.9th percentile of the time of one such batch"),
     "load_time": Metric("s", "lower", "time to load the artifact in a process that has torch imported"),
     "first_call_time": Metric("s", "lower", "time of a process's first batch, set-up and compiling included"),
+    "compile_time": Metric("s", "lower", "the part of loading and the first batch that went into compiling"),
     "peak_memory_host": Metric("B", "lower", "peak resident memory, less that before loading"),
     "peak_memory_allocator": Metric("B", "lower", "peak of torch's CUDA allocator"),
     "peak_memory_reserved": Metric("B", "lower", "peak of what torch's CUDA allocator reserved"),

@@ -16,10 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench.encoding import batches, encode
 from bench.nouns.task import Task
 from bench.statistics import confusion, share_interval
-from bench.steps.common import check_fit
 from bench.steps.request import Request
 from bench.tasks.split import limit
-from compressors.artifact import class_names, set_class_names
+from compressors.artifact import check_fit, class_names, set_class_names
 
 MOST_ROWS = 2_000
 NUMBERED = re.compile(r"LABEL_[0-9]+")

@@ -13,7 +13,6 @@ from bench.errors import InputError
 from bench.nouns.task import Example, Task
 from bench.steps.request import Request
 from bench.tasks.split import limit
-from compressors.artifact import longest_row
 
 
 def prepare_process(device: str, seed: int) -> None:
@@ -53,16 +52,3 @@ class Batches:
             batch = collate(encoded[start:end], tokenizer.pad_token_id)
             batch["labels"] = torch.tensor(numbers[start:end])
             yield {key: tensor.to(request.device) for key, tensor in batch.items()}
-
-
-def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """Raise `InputError` where rows may hold more tokens, or others, than the model has embeddings for."""
-    last, known = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
-    if last >= known:
-        raise InputError(
-            f"{model.name_or_path}: its tokenizer numbers tokens up to {last:,} and its embeddings end at "
-            f"{known - 1:,}, so they are not of one model; save the tokenizer it was trained with beside it"
-        )
-    longest = longest_row(model.config.to_dict(), tokenizer.model_max_length)
-    if longest is not None and max_length > longest:
-        raise InputError(f"--max-length {max_length}: this model takes {longest} tokens at most")

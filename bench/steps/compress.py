@@ -1,4 +1,4 @@
-"""One variant made from dense: prepare, fine-tune at most once, finish, save."""
+"""One variant made, from dense or from what is trained already: prepare, fine-tune, finish, save."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
 from bench.steps.classes import Naming
-from bench.steps.common import Batches, check_fit, label_numbers, prepare_process
+from bench.steps.common import Batches, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.steps.teacher import read_logits
 from bench.tasks.stored import read_task
@@ -25,13 +25,18 @@ from compressors.variant import Variant, parse_variant, refuse_missing_packages
 
 
 def make_variant(request: Request, folder: Path, progress: Progress) -> Findings:
-    """Save the variant's artifact below `folder`; its wall time, energy and pruned share come back."""
+    """Save the variant's artifact below `folder`; its wall time, energy and pruned share come back.
+
+    Where it starts from what is trained already, time and energy are those of the rest.
+    """
     prepare_process(request.device, request.seed)
     task = read_task(request.task)
     variant = parse_variant(request.variant)
     refuse_missing_packages(variant)
     assert request.dense is not None
     dense, teacher = request.dense / artifact.ARTIFACT, request.teacher
+    start = (request.trained or request.dense) / artifact.ARTIFACT
+    todo = variant.without(variant.trained) if request.trained else variant
     findings = Findings()
     energy = EnergyWindow(request.device)
     findings.spent["energy"] = energy.idle_time_s
@@ -48,7 +53,7 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         device=request.device,
         seed=request.seed,
         labels=task.labels,
-        tokenizer=artifact.load_tokenizer(str(dense)),
+        tokenizer=artifact.load_tokenizer(str(start)),
         load_dense=dense_model,
         dense_logits=dense_logits,
         name_classes=Naming(task, request, findings.notes),
@@ -58,9 +63,9 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         batch_size=request.batch_size,
         removed_share=variant.removed_share,
     )
-    model, weights_before = prepare(variant, dense_model(), context)
-    check_fit(model, context.tokenizer, request.max_length)
-    if variant.trains:
+    model, weights_before = prepare(todo, artifact.load_model(str(start), "auto"), context)
+    artifact.check_fit(model, context.tokenizer, request.max_length)
+    if todo.trains:
         schedule = Schedule(
             request.epochs,
             request.learning_rate,
@@ -72,21 +77,22 @@ def make_variant(request: Request, folder: Path, progress: Progress) -> Findings
         rows = encode(context.tokenizer, task.train, request.max_length)
         numbers = label_numbers(model, task.labels, task.train)
         with findings.spending("training"):
-            findings.add(fine_tune(model, rows, numbers, variant.parts, context, schedule, folder, progress))
-    else:
+            findings.add(fine_tune(model, rows, numbers, todo.parts, context, schedule, folder, progress))
+    elif not request.trained:
         findings.unavailable["training_step_time"] = "nothing is trained"
     progress("saving", 0, 1)
-    for part in variant.parts:
+    for part in todo.parts:
         model = part.finish(model, context)
     artifact.save(model, context.tokenizer, variant, folder / artifact.ARTIFACT)
-    for part in variant.parts:
+    earlier = [made for part in variant.parts for made in part.continues]
+    for part in (*variant.parts, *earlier):
         part.build(model, folder / artifact.ARTIFACT)
     wall_time_s = time.perf_counter() - started
     findings.add(energy.close("compress_energy"))
     findings.metrics["compress_wall_time"] = measured("compress_wall_time", wall_time_s, "perf_counter")
     findings.spent["compressing"] = wall_time_s - findings.spent.get("training", 0.0)
     findings.notes += context.notes
-    return findings.add(pruned_fraction(model, weights_before))
+    return findings if request.trained else findings.add(pruned_fraction(model, weights_before))
 
 
 def prepare(variant: Variant, model: PreTrainedModel, context: Context) -> tuple[PreTrainedModel, int | None]:

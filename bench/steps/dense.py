@@ -14,7 +14,7 @@ from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
 from bench.steps.classes import Naming
-from bench.steps.common import Batches, check_fit, label_numbers, prepare_process
+from bench.steps.common import Batches, label_numbers, prepare_process
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
@@ -30,7 +30,7 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     findings = Findings()
     naming = Naming(task, request, findings.notes)
     model, tokenizer = starting_point(task, request.max_length, naming, findings.notes)
-    check_fit(model, tokenizer, request.max_length)
+    artifact.check_fit(model, tokenizer, request.max_length)
     started = time.perf_counter()
     if task.fine_tune:
         context = Context(
@@ -80,6 +80,7 @@ def starting_point(
     tokenizer = artifact.load_tokenizer(task.model)
     if task.fine_tune:
         return artifact.load_classifier(task.model, task.labels, tokenizer, naming, notes), tokenizer
+    artifact.refuse_quantised(task.model)
     model = artifact.load_model(task.model)
     if reason := naming(task.model, model, tokenizer):
         raise InputError(reason)

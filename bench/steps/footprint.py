@@ -54,6 +54,8 @@ def measure_footprint(request: Request, folder: Path, progress: Progress) -> Fin
 def measure_energy(subject: Subject, size: int, protocol: Protocol) -> Findings:
     """Energy of one row, and the power of the idle machine with the model loaded."""
     feed = subject.batches(size)
+    # The rows left over are a batch of another size, and what runs them may have to be compiled.
+    subject(feed[-1])
     window = EnergyWindow(subject.device, protocol.idle_window_s)
     window_s = max(protocol.energy_window_s, window.shortest_s)
     classified, started = 0, time.perf_counter()

@@ -15,9 +15,9 @@ StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
 class Request(BaseModel):
     """Inputs of a step. Folders are absolute paths; epochs and rates are those of this step's training.
 
-    `dense`, `teacher`, `artifact` and `equal` are folders of the steps whose outcome this one reads, the last
-    of dense in the variant's precision and run by its engine; `snapshots` those of checkpoints from a hub, by
-    id.
+    `dense`, `teacher`, `trained`, `artifact` and `equal` are folders of the steps whose outcome this one
+    reads: `trained` is the variant without the parts that act on the finished model alone, `equal` is dense
+    in the variant's precision and run by its engine. `snapshots` are those of checkpoints from a hub, by id.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,5 +39,6 @@ class Request(BaseModel):
     snapshots: dict[str, Path] = Field(default_factory=dict)
     dense: Path | None = None
     teacher: Path | None = None
+    trained: Path | None = None
     artifact: Path | None = None
     equal: Path | None = None

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from bench.cache import Cache, files_fingerprint, link_files, step_id
+from bench.cache import Cache, files_fingerprint, fingerprints, link_files, step_id
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
+from bench.nouns.task import Example, Task
 from bench.steps.request import Request, StepKind
 
+TOY = Task("toy", "rows", ("a", "b"), train=(Example("x", 0),), validation=(), test=())
 BASE: dict[str, Any] = {
     "task": Path("/somewhere/task"),
     "variant": "bmp25+kd",
@@ -96,6 +98,18 @@ def test_a_checkpoint_named_in_a_variant_counts_by_its_content(tmp_path: Path, v
     assert before == identity(variant=variant.format(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"two")
     assert before != identity(variant=variant.format(tmp_path))
+
+
+def test_a_file_named_in_a_variant_counts_by_its_content(tmp_path: Path) -> None:
+    corpus = tmp_path / "texts.txt"
+    corpus.write_text("one")
+    spec = f"kd+vocab:{corpus}"
+    before, known = identity(variant=spec), fingerprints(TOY, files=[corpus])
+    assert before == identity(variant=spec)
+    corpus.write_text("two")
+    assert before != identity(variant=spec)
+    assert fingerprints(TOY).items() < known.items()
+    assert known[f"file {corpus}"] != fingerprints(TOY, files=[corpus])[f"file {corpus}"]
 
 
 def test_a_checkpoint_counts_by_its_content(tmp_path: Path) -> None:

@@ -57,15 +57,17 @@ def test_the_demo_model_takes_about_the_room_it_was_given(tmp_path: Path) -> Non
 
 
 def test_what_compression_leaves_is_what_is_stored() -> None:
-    size = ModelSize(parameters=3_000_000, encoder=2_000_000)
+    size = ModelSize(parameters=3_000_000, encoder=2_000_000, depth=4)
     stored = {
         spec: stored_bytes(parse_variant(spec), size)
-        for spec in ("dense", "mp", "kd", "bmp50", "bmp75+kd+mp")
+        for spec in ("dense", "mp", "kd", "kd:layers=all", "layers:1", "bmp50", "bmp75+kd+mp")
     }
     assert stored == {
         "dense": 12_000_000,
         "mp": 6_000_000,
         "kd": 8_000_000,
+        "kd:layers=all": 12_000_000,
+        "layers:1": 6_000_000,
         "bmp50": 8_000_000,
         "bmp75+kd+mp": 2_500_000,
     }
@@ -81,7 +83,7 @@ def test_a_checkpoint_is_sized_by_its_config(tmp_path: Path) -> None:
     sizes = {"vocab_size": 1000, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
     model = checkpoint(tmp_path, json.dumps({"model_type": "bert", **sizes}))
     encoder = 2 * (4 * 64 * 64 + 2 * 64 * 128)
-    assert model_size(model) == ModelSize(encoder + 64_000, encoder)
+    assert model_size(model) == ModelSize(encoder + 64_000, encoder, 2)
 
 
 @pytest.mark.parametrize("content", ['{"hidden_size": ', "[]", "\xff"])

@@ -309,6 +309,42 @@ def test_scores_have_their_own_rate_and_biases_no_decay(tokenizer: PreTrainedTok
     assert sorted(grouped) == sorted({id(parameter) for parameter in model.parameters()})
 
 
+@dataclass
+class Outside(Compressor):
+    """Trains a number outside the model, whose gradient is 1 in every step."""
+
+    name: ClassVar[str] = "outside"
+    phase: ClassVar[Phase] = Phase.ARCHITECTURE
+    summary: ClassVar[str] = "a number of its own"
+
+    def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
+        self.number = torch.zeros(1, requires_grad=True)
+        self.gradients: list[float] = []
+        self.number.register_post_accumulate_grad_hook(self._note)
+        return model
+
+    def _note(self, number: torch.Tensor) -> None:
+        assert number.grad is not None
+        self.gradients.append(float(number.grad))
+
+    def parameter_groups(self, model: PreTrainedModel) -> list[dict[str, Any]]:
+        return [{"params": [self.number]}]
+
+    def loss(
+        self, model: PreTrainedModel, batch: dict[str, torch.Tensor], outputs: Any, context: Context
+    ) -> torch.Tensor:
+        return self.number.sum()
+
+
+def test_gradients_of_parameters_outside_the_model_are_cleared_too(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    part, model = Outside(), fresh()
+    part.prepare(model, context_of(model, tokenizer))
+    train(tokenizer, tmp_path, part, model=model, schedule=replace(SCHEDULE, epochs=0.5))
+    assert part.gradients == [1.0] * 6
+
+
 def test_pruning_while_training_keeps_the_task_and_hits_the_budget(
     tokenizer: PreTrainedTokenizerBase, tmp_path: Path
 ) -> None:

@@ -59,3 +59,23 @@ def test_listing_and_parsing_import_no_torch() -> None:
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "trained"),
+    [
+        ("bmp50+onnx:int8", "bmp50"),
+        ("bmp50+kd+int8+compile+sorted", "bmp50+kd"),
+        ("bmp50+mp+unpadded", "bmp50+mp"),
+        ("bmp50+kd", "bmp50+kd"),
+        ("vocab+layers+sorted", "vocab+layers"),
+        ("fisher50+onnx", "dense"),
+        ("mp+sorted", "dense"),
+    ],
+)
+def test_variants_share_the_training_of_all_that_takes_part_in_it(spec: str, trained: str) -> None:
+    variant = parse_variant(spec)
+    assert variant.trained.name == trained
+    rest = variant.without(variant.trained)
+    assert {*rest.spelled_parts, *variant.trained.spelled_parts} == set(variant.spelled_parts)
+    assert not rest.trains or not variant.trained.parts

@@ -157,6 +157,22 @@ def test_a_stock_model_needs_no_code_of_ours(run: Run) -> None:
     assert "import pruned" in announcement("out", "pruned.py")
 
 
+def test_quantised_layers_need_the_package_that_holds_them(run: Run) -> None:
+    class Eighths(Compressor):
+        name = "eighths"
+        phase = Phase.PRECISION
+        summary = "weights of one byte"
+        packages = ("rounding",)
+        quantises = True
+
+    text = card(run, DENSE, replace(STOCK, parts=(Eighths(),)))
+    assert "- **Precision:** float32 but for the quantised layers" in text
+    assert "`pip install rounding`" in text
+    assert "loads it alone" not in text
+    assert "loads it alone" in card(run, DENSE, STOCK)
+    assert "pip install" not in card(run, DENSE, STOCK)
+
+
 def test_a_technique_at_run_time_is_said_not_to_act_in_stock_transformers(run: Run) -> None:
     class Compiled(Compressor):
         name = "compiled"

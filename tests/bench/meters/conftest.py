@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from bench.meters.subject import Subject, load_subject
+from bench.nouns.run import DENSE
 from bench.nouns.task import Example
 from bench.scratch import train_tokenizer
 from compressors import artifact
-from compressors.variant import Variant
+from compressors.variant import parse_variant
 
 LABELS = ("money", "sport", "travel")
 HIDDEN, LAYERS, HEADS, FFN = 32, 2, 2, 64
@@ -24,8 +25,8 @@ ROWS = tuple(
 Open = Callable[[str], Subject]
 
 
-def save_tiny(folder: Path, labels: tuple[str, ...] = LABELS, seed: int = 0) -> Path:
-    """An artifact of a BERT with fresh weights, hidden 32, 2 layers."""
+def save_tiny(folder: Path, labels: tuple[str, ...] = LABELS, seed: int = 0, variant: str = DENSE) -> Path:
+    """An artifact of a BERT with fresh weights, hidden 32, 2 layers, said to be `variant`."""
     from transformers import BertConfig, BertForSequenceClassification
 
     tokenizer = train_tokenizer(ROWS, 32)
@@ -40,7 +41,7 @@ def save_tiny(folder: Path, labels: tuple[str, ...] = LABELS, seed: int = 0) -> 
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
     )
-    artifact.save(BertForSequenceClassification(config), tokenizer, Variant(), folder)
+    artifact.save(BertForSequenceClassification(config), tokenizer, parse_variant(variant), folder)
     return folder
 
 
@@ -58,3 +59,10 @@ def subject(tiny: Path) -> Open:
         return load_subject(name, tiny, ROWS, 32, "cpu")
 
     return open_subject
+
+
+@pytest.fixture(scope="session")
+def sorting(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """The tiny model as a variant that sorts its rows."""
+    folder = save_tiny(tmp_path_factory.mktemp("sorted") / "artifact", variant="sorted")
+    return load_subject("sorted", folder, ROWS, 32, "cpu")

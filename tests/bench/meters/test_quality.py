@@ -9,7 +9,7 @@ import torch
 
 from bench.errors import MeasuringError
 from bench.meters.quality import Prediction, predict, quality
-from bench.meters.subject import load_subject
+from bench.meters.subject import Subject, load_subject
 from tests.bench.meters.conftest import LABELS, ROWS, Open, save_tiny
 
 SEEN = [i % 4 == 0 for i in range(len(ROWS))]
@@ -31,6 +31,17 @@ def test_predictions_are_the_models_own_whatever_the_batches(subject: Open) -> N
             logits = tiny.model(**{key: torch.tensor([value]) for key, value in row.items()}).logits[0]
         assert prediction.predicted == LABELS[int(logits.argmax())]
         assert prediction.confidence == pytest.approx(float(logits.softmax(-1).max()), abs=1e-4)
+
+
+def test_predictions_of_sorted_rows_stand_in_the_rows_own_order(subject: Open, sorting: Subject) -> None:
+    labels = [LABELS[row.label] for row in ROWS]
+    arrived, _ = predict(subject("dense"), sorting.rows, labels, "test", 4, SEEN)
+    found, _ = predict(sorting, sorting.rows, labels, "test", 4, SEEN)
+    assert [(p.row, p.label, p.predicted, p.seen) for p in found] == [
+        (p.row, p.label, p.predicted, p.seen) for p in arrived
+    ]
+    assert [p.confidence for p in found] == pytest.approx([p.confidence for p in arrived], abs=1e-5)
+    assert len({p.confidence for p in found}) > 5
 
 
 def test_classes_in_another_order_change_no_prediction(subject: Open, tmp_path: Path) -> None:

@@ -212,6 +212,25 @@ def test_warming_up_does_every_shape_once_and_then_one_block_again_and_again() -
     assert done.calls >= 40
 
 
+def test_compiling_takes_nothing_of_the_time_to_warm_up() -> None:
+    heard: Heard = []
+    dense = sleeper("dense", heard)
+    compiled_s = 0.0
+
+    def compile_first() -> None:
+        nonlocal compiled_s
+        started = time.perf_counter()
+        time.sleep(0.2 if not heard else 0.0)
+        compiled_s += time.perf_counter() - started
+        dense.calls[0]()
+
+    contender = Contender("dense", [compile_first, *dense.calls[1:]], lambda: compiled_s)
+    done = warm_up(contender, SLICES, "cpu", replace(FAST, warm_up_cap_s=0.1))
+    assert [number for _, number in heard][:2] == [0, 1]
+    assert done.wall_time < 0.2 <= compiled_s
+    assert done.calls >= 5
+
+
 def test_warming_up_ends_at_the_cap_and_says_that_it_was_not_steady() -> None:
     heard: Heard = []
     done = warm_up(

@@ -188,6 +188,41 @@ def test_loading_is_timed_again_and_again_the_first_call_once(subject: Open) -> 
     assert found.metrics["first_call_time"].samples == ()
 
 
+class Compiling(torch.nn.Module):
+    """Runs a model, and says that each call took this long to compile."""
+
+    def __init__(self, subject: Subject, seconds: list[float]) -> None:
+        super().__init__()
+        self.model, self.seconds = subject.model, seconds
+        self.config, self.compile_time_s = subject.model.config, 0.0
+
+    def forward(self, **batch: torch.Tensor) -> object:
+        self.compile_time_s += self.seconds.pop(0) if self.seconds else 0.0
+        return self.model(**batch)
+
+
+def test_what_the_first_batch_takes_to_compile_is_told_apart(subject: Open) -> None:
+    eager = subject("mp")
+    compiled = replace(eager, model=Compiling(eager, [0.05, 0.3]))
+    found = measure_loading(compiled, 8, replace(FAST, loads=1))
+    assert found.metrics["compile_time"].value == 0.05
+    assert "compile_time" not in found.unavailable
+    assert (
+        measure_loading(eager, 8, replace(FAST, loads=1)).unavailable["compile_time"] == "nothing is compiled"
+    )
+
+
+def test_compiling_within_timed_rounds_is_said(subject: Open) -> None:
+    dense, eager = subject("dense"), subject("mp")
+    feed = headline(dense, 8)
+    early = replace(eager, model=Compiling(eager, [0.5]))
+    assert measure_feed(over(dense), early, feed, QUICK, seed=0).notes == []
+    late = replace(eager, model=Compiling(eager, [1e-9] * 10_000))
+    [note] = measure_feed(over(dense), late, feed, QUICK, seed=0).notes
+    assert note.startswith("batch 8: ")
+    assert "of compiling fell into the timed rounds" in note
+
+
 def test_tokenising_has_a_rate_of_its_own(subject: Open) -> None:
     found = measure_tokenising(subject("mp"), 8, QUICK, seed=0).scenarios["tokenising"]
     rate = found.metrics["tokenising_rate"]
@@ -203,6 +238,22 @@ def test_a_model_against_itself_is_no_faster(subject: Open) -> None:
     protocol = replace(FAST, min_rounds=30, max_rounds=30, max_time_s=20.0)
     found = measure_feed(over(dense.again()), dense, headline(dense, 8), protocol, seed=0)
     assert found.scenarios["batch 8"].metrics["speedup"].value == pytest.approx(1, abs=0.25)
+
+
+def test_a_scenario_of_rows_that_wait_has_the_batch_size_and_its_own_padding(
+    subject: Open, sorting: Subject
+) -> None:
+    dense, feed = subject("dense"), headline(sorting, 4)
+    found = measure_feed(over(dense), sorting, feed, QUICK, seed=0).scenarios["batch 4"]
+    assert found.batch_size == 4
+    assert found.padding == (
+        "longest of the batch, 32 rows at a time sorted by length; dense in arrival order"
+    )
+    assert found.raw is not None
+    assert all(rows % 32 == 0 for rows in found.raw.rows)
+    [arrived], [own] = feed.contents(dense), feed.contents(sorting)
+    assert found.metrics["padding_share"].value == pytest.approx(1 - own.tokens / own.padded_tokens)
+    assert own.padded_tokens < arrived.padded_tokens
 
 
 def test_a_cast_copy_has_the_other_precision_and_leaves_the_first_alone(subject: Open) -> None:

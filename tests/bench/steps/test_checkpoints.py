@@ -69,7 +69,7 @@ def variant(folder: Path, name: str, task: Task, **changes: Any) -> Findings:
 def accuracy(artifact: Path) -> float:
     """Share of the test rows that the artifact gives the right name."""
     subject = load_subject("it", artifact, TEST, 32, "cpu")
-    names = [subject.label_names[i] for i in subject.classify(TEST)]
+    names = [subject.label_names[i] for i in subject.classify(TEST, len(TEST))]
     return sum(name == LABELS[row.label] for name, row in zip(names, TEST, strict=True)) / len(TEST)
 
 

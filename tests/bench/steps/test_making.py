@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from bench.errors import MeasuringError
 from bench.meters.findings import Findings
@@ -19,6 +22,7 @@ from tests.bench.meters.clockwork import Clockwork
 from tests.bench.steps.conftest import OpenMeter, silent
 
 SLOW_START_S = 5.0
+WEIGHTS = "model.safetensors"
 ENERGIES = {"compress_energy", "compress_energy_gross"}
 
 
@@ -91,3 +95,34 @@ def test_training_is_told_apart_from_the_rest(
     assert min(found.spent.values()) > 0
     dense = make_dense(asked.model_copy(update={"kind": "dense"}), tmp_path / "dense", silent)
     assert dense.spent["training"] > 0
+
+
+def test_a_variant_goes_on_from_what_is_trained_already(
+    asked: Request, tmp_path: Path, metered: Callable[[OpenMeter], None]
+) -> None:
+    def make(spec: str, name: str, trained: Path | None = None) -> Findings:
+        request = asked.model_copy(update={"kind": "compress", "variant": spec, "trained": trained})
+        return make_variant(request, tmp_path / name, silent)
+
+    make("bmp50", "bmp50")
+    alone = make("bmp50+sorted", "alone")
+    on_top = make("bmp50+sorted", "on top", tmp_path / "bmp50")
+    weights = [load_file(tmp_path / name / ARTIFACT / WEIGHTS) for name in ("alone", "on top")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert "training" in alone.spent
+    assert "training" not in on_top.spent
+    assert "pruned_fraction" not in on_top.metrics.keys() | on_top.unavailable.keys()
+    document = json.loads((tmp_path / "on top" / ARTIFACT / "variant.json").read_text())
+    assert document["variant"] == "bmp50+sorted"
+    assert document["parameters"].keys() == {"bmp", "sorted"}
+
+
+def test_the_precision_it_was_trained_to_is_kept(
+    asked: Request, tmp_path: Path, metered: Callable[[OpenMeter], None]
+) -> None:
+    for spec, trained in (("bmp50+mp", None), ("bmp50+mp+sorted", tmp_path / "bmp50+mp")):
+        request = asked.model_copy(update={"kind": "compress", "variant": spec, "trained": trained})
+        make_variant(request, tmp_path / spec, silent)
+    weights = load_file(tmp_path / "bmp50+mp+sorted" / ARTIFACT / WEIGHTS)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}

@@ -1,0 +1,128 @@
+"""The conformance suite passes what can be trusted, and says what cannot and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from transformers.models.bert.modeling_bert import BertLayer
+
+from bench.errors import InputError, Refusal
+from compressors import Compressor, registry
+from compressors.registry import compressor_classes
+from compressors.testing import check, toy
+from compressors.variant import parse_variant
+from tests.compressors import broken
+
+SPECS = [*(name for name in compressor_classes() if name != "load"), "bmp50:uniform=true"]
+
+BROKEN: list[tuple[Compressor, str]] = [
+    (broken.Undecorated(), "spelling: Undecorated is not a dataclass"),
+    (broken.ListSetting(), r"spelling: layers is of type tuple\[int, ...\], which no spec can spell"),
+    (broken.NoDefault(0.5), "spelling: strength has no default"),
+    (broken.Texts(words="c+d"), r"spelling: its spec texts:words=c\+d cannot be read back"),
+    (broken.Texts(words="c,others=d"), "reads back as texts:words=c,others=d; keep commas"),
+    (broken.ChangesSetting(), r"spelling: asked for {'strength': 0.5}, .* records {'strength': 1.0}"),
+    (
+        broken.DefaultDtype(),
+        "dense untouched: torch's default dtype went from .*32 to .*64",
+    ),
+    (broken.NoGradients(), "dense untouched: torch's recording of gradients went from True to False"),
+    (broken.PatchesClass(), "dense untouched: a dense model loaded before gives other logits after"),
+    (broken.WritesIntoDense(), "dense untouched: the files of dense changed"),
+    (
+        broken.RenamesClasses(),
+        r"labels: the classes are called \['LABEL_0', 'LABEL_1', .*\], the data",
+    ),
+    (broken.OneSidedNames(), "labels: label2id is .*, which is not id2label's inverse"),
+    (broken.NamesOfRuntime(), "labels: the classes are .* in the artifact and .* with its runtime"),
+    (
+        broken.ReordersNames(),
+        r"labels: \d+ of 96 predictions are dense's by name, \d+ with",
+    ),
+    (broken.LeavesTrainMode(), "eval mode: classifier of the reloaded model is in training mode"),
+    (broken.NotANumber(), r"eval mode: .* logits of shape \(96, 3\), 96 of them not finite"),
+    (broken.Noisy(), "eval mode: the same rows asked twice give logits .* apart"),
+    (broken.ElsewhereOnDevice(), r"device: asked for cpu, .* tensors on \['cpu', 'meta'\]"),
+    (
+        broken.MixedDtypes(),
+        r"dtype: the weights were saved as \['float16', 'float32'\], loaded as float32",
+    ),
+    (broken.CastsInMemory(), r"dtype: saved as float32, the reloaded model has weights of \['bfloat16'\]"),
+    (broken.IgnoresMask(), "neighbours: rows alone and in batches give logits .* apart"),
+    (broken.StateInClass(), "reload: in a fresh process the artifact gives logits (49|50).* apart"),
+    (
+        broken.HookIsLost(),
+        "reload: the model that `finish` gave and the one in the artifact .* (49|50).* apart",
+    ),
+    (broken.class_in_function()(), "reload: a fresh process fails, InputError: .* defines no in_function"),
+    (broken.Unseeded(), r"seed: made twice .* 1 of \d+ weights differ, such as \['classifier.weight'\]"),
+]
+
+
+def switches() -> tuple[object, ...]:
+    """How torch's switches stand, which every model of a process shares."""
+    precision = torch.backends.fp32_precision  # type: ignore[attr-defined]
+    return torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), precision
+
+
+@pytest.fixture(autouse=True)
+def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undoes what the broken ones do to classes; `check` itself puts torch's switches back, always."""
+    monkeypatch.setattr(registry, "_classes", dict(compressor_classes()))
+    monkeypatch.setattr(BertLayer, "forward", BertLayer.forward)
+    monkeypatch.setattr(broken.StateInClass, "factor", 1.0)
+    before = switches()
+    yield
+    assert switches() == before
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_our_own_keep_their_promises(spec: str) -> None:
+    [part] = parse_variant(spec).parts
+    try:
+        check(part)
+    except Refusal as reason:
+        pytest.skip(str(reason))
+
+
+def test_an_earlier_artifact_keeps_them() -> None:
+    [part] = parse_variant(f"load:{toy('cpu').dense}/artifact").parts
+    check(part)
+
+
+@pytest.mark.parametrize(("compressor", "sentence"), BROKEN, ids=lambda value: getattr(value, "name", ""))
+def test_a_broken_promise_is_one_sentence(compressor: Compressor, sentence: str) -> None:
+    with pytest.raises(AssertionError, match=sentence) as raised:
+        check(compressor)
+    [line] = str(raised.value).splitlines()
+    assert "; " in line, "what to do comes after what was seen"
+
+
+@pytest.mark.parametrize(
+    ("compressor", "reason"),
+    [
+        (broken.Refuses(), "refuses: not with a BERT"),
+        (broken.LacksPackage(), r"needs an_engine_that_is_nowhere.*pip install '.*\[engines\]'"),
+    ],
+)
+def test_a_refusal_comes_through_as_it_is(compressor: Compressor, reason: str) -> None:
+    with pytest.raises(Refusal, match=reason):
+        check(compressor)
+
+
+def test_unusable_settings_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    from compressors.mp import MixedPrecision
+
+    with pytest.raises(InputError, match="dtype=float8 is unknown"):
+        check(MixedPrecision(dtype="float8"))
+
+
+def test_a_name_that_is_taken_is_told() -> None:
+    class Second(broken.Broken):
+        name = "mp"
+
+    with pytest.raises(InputError, match="'mp' exists already"):
+        check(Second())

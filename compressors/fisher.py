@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.errors import InputError, Refusal
 from compressors.contract import Compressor, Context, Phase
-from compressors.structured import UNFIT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,16 +66,9 @@ class FisherPruning(Compressor):
         return self.amount
 
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
-        from compressors.pruned import PRUNABLE
-        from compressors.shapes import layer_shapes
+        from compressors.shapes import refuse_unprunable
 
-        family = model.config.model_type
-        if family not in PRUNABLE:
-            reason, known = UNFIT.get(family, ""), ", ".join(sorted(PRUNABLE))
-            raise Refusal(f"fisher cannot prune a {family} model{reason}; families it can: {known}")
-        width = min(width for _, width in layer_shapes(model))
-        if self.multiple > width:
-            raise Refusal(f"fisher: multiple={self.multiple} is more than the {width} neurons of a layer")
+        refuse_unprunable(self.name, model, self.multiple)
         return model
 
     def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:

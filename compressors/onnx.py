@@ -116,6 +116,7 @@ def write_onnx(model: PreTrainedModel, file: Path) -> None:
     """Export for any number of rows and tokens; the one output is `logits`. Raises `Refusal`."""
     import torch
     from torch import nn
+    from torch.backends import cudnn
     from torch.export import Dim
 
     class Logits(nn.Module):
@@ -137,6 +138,8 @@ def write_onnx(model: PreTrainedModel, file: Path) -> None:
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     try:
         with quietly():
+            # The exporter reads torch's old switch, which fails until it says the same as the new one.
+            cudnn.allow_tf32 = cudnn.conv.fp32_precision == "tf32"
             torch.onnx.export(
                 Logits().eval(),
                 kwargs={name: torch.ones(2, 8, dtype=torch.long) for name in names},

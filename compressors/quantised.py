@@ -43,8 +43,8 @@ def quantise(
         raise Refusal(f"{name}: the encoder of this {model.config.model_type} has no linear layers {why}")
     if left := len(layers) - len(fitting):
         context.notes.append(
-            f"{name}: {left} of the encoder's {len(layers)} linear layers stay in floating point: their sides "
-            f"are no multiples of {multiple}"
+            f"{name}: {left} of the encoder's {len(layers)} linear layers stay in floating point: "
+            f"their sides are no multiples of {multiple}"
         )
     quantize_(model.base_model, config, lambda layer, _: layer in fitting)
     model.config.quantization_config = TorchAoConfig(config)

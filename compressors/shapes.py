@@ -8,6 +8,8 @@ from transformers import PreTrainedModel
 from bench.errors import Refusal
 from compressors.pruned import PRUNABLE, PRUNED, Anatomy
 
+UNFIT = {"mobilebert": ", whose layers hold several feed-forward networks between bottlenecks"}
+
 
 def anatomy_of(model: PreTrainedModel) -> Anatomy | None:
     """Where the model's family keeps its matrices; None for a family that cannot be pruned."""
@@ -42,6 +44,17 @@ def ffn_weights(model: PreTrainedModel) -> int:
         for layer in anatomy.layers(model).values()
         for name in (anatomy.ffn_in, anatomy.ffn_out)
     )
+
+
+def refuse_unprunable(technique: str, model: PreTrainedModel, multiple: int) -> None:
+    """Raise `Refusal` for a family that cannot be pruned, or layers of fewer neurons than `multiple`."""
+    family = model.config.model_type
+    if family not in PRUNABLE:
+        reason, known = UNFIT.get(family, ""), ", ".join(sorted(PRUNABLE))
+        raise Refusal(f"{technique} cannot prune a {family} model{reason}; families it can: {known}")
+    width = min(width for _, width in layer_shapes(model))
+    if multiple > width:
+        raise Refusal(f"{technique}: multiple={multiple} is more than the {width} neurons of a layer")
 
 
 def shares_layers(model: PreTrainedModel) -> bool:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 FFN_SHARE = 2 / 3
 WARM_UP_END = 0.1
 RAMP_END = 0.6
-UNFIT = {"mobilebert": ", whose layers hold several feed-forward networks between bottlenecks"}
 
 
 @dataclass
@@ -71,24 +70,15 @@ class StructuredPruning(Compressor):
 
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from compressors.masking import mask_encoder
-        from compressors.pruned import PRUNABLE
-        from compressors.shapes import encoder_weights, ffn_weights, layer_shapes
+        from compressors.shapes import encoder_weights, ffn_weights, refuse_unprunable
 
-        family = model.config.model_type
-        if family not in PRUNABLE:
-            reason, known = UNFIT.get(family, ""), ", ".join(sorted(PRUNABLE))
-            raise Refusal(f"{self.name} cannot prune a {family} model{reason}; families it can: {known}")
+        refuse_unprunable(self.name, model, self.multiple)
         weights = encoder_weights(model)
         assert weights is not None
         if self.uniform and self.amount * weights > ffn_weights(model):
             most = ffn_weights(model) / weights
             raise Refusal(
                 f"{self.name}: uniform=true can remove {most:.0%} of this encoder, not {self.amount:.0%}"
-            )
-        width = min(width for _, width in layer_shapes(model))
-        if self.multiple > width:
-            raise Refusal(
-                f"{self.name}: multiple={self.multiple} is more than the {width} neurons of a layer"
             )
         self._budget = round((1 - self.amount) * weights)
         self._layers: list[MaskedLayer] = mask_encoder(model, self.block, with_heads=not self.uniform)

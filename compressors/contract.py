@@ -182,5 +182,5 @@ class Compressor:
     def why_not_faster(
         self, parts: Sequence[Compressor], device: str, cpu_features: Sequence[str]
     ) -> str | None:
-        """Why a variant of these `parts` can fail to be faster on `device`, or None; said where it was not."""
+        """Why a variant of these `parts` can fail to be faster on `device`; said where it was not."""
         return None

@@ -27,6 +27,16 @@ PRESETS: dict[str, tuple[str, list[str]]] = {
     "all": ("the study's 16: pruning at 0/25/50/75 % x distillation x mixed precision", grid("kd")),
     "study": ("the same with students of full depth", grid("kd:layers=all")),
     "fast": ("what needs no training", [DENSE, "mp"]),
+    "modern": (
+        "pruning with and without training, quantisation, engines, no padding; the best of each together",
+        [
+            DENSE,
+            *("ft", "bmp50", "bmp50+kd:layers=all,match=dynamic", "fisher25", "fisher50", "vocab"),
+            *("int8", "onnx", "onnx:int8", "compile", "mp+compile", "int8+compile", "graphs", "fp8"),
+            *("unpadded", "sorted", "unpadded+sorted"),
+            *("bmp50+unpadded+sorted", "bmp50+onnx:int8+sorted", "fisher50+onnx:int8+sorted"),
+        ],
+    ),
 }
 
 

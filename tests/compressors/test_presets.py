@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.errors import InputError
 from compressors import registry
-from compressors.presets import expand
+from compressors.presets import PRESETS, expand
 from compressors.variant import Variant, parse_variant
 from tests.compressors.tiny import context_of, tiny
 
@@ -223,10 +224,12 @@ def test_what_is_no_python_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_our_own_techniques_are_all_there() -> None:
-    assert [kind.name for kind in registry.compressor_classes().values()] == list(
-        registry.compressor_classes()
-    )
-    assert {"ft", "load", "kd", "bmp", "mp"} <= set(registry.compressor_classes())
+    assert list(registry.compressor_classes()) == [
+        *("ft", "load", "layers", "vocab", "kd"),
+        *("bmp", "magnitude", "random", "fisher"),
+        *("mp", "int8", "fp8"),
+        *("compile", "graphs", "onnx", "unpadded", "sorted"),
+    ]
     assert all(kind.summary for kind in registry.compressor_classes().values())
     assert Variant().name == "dense"
 
@@ -254,3 +257,27 @@ def test_attribution_adds_what_each_combination_is_made_of_the_smallest_first() 
 def test_a_technique_twice_is_refused_by_name(spec: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         expand(spec, "cpu")
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_variant_of_a_preset_can_be_asked_for(preset: str, device: str) -> None:
+    assert [variant.name for variant in expand(preset, device)] == PRESETS[preset][1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("bmp50+fisher25", "bmp and fisher do not combine: each decides by itself which heads"),
+        ("int8+mp", "do not combine: weights have one precision"),
+        ("onnx+compile", "do not combine: a model is run by one engine"),
+        ("kd+layers", "write kd:layers=N"),
+        ("int8+onnx", "write onnx:int8"),
+        ("ft+kd", "kd is trained anyway"),
+    ],
+)
+def test_what_cannot_work_together_is_refused_by_both_names_with_the_reason(spec: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as raised:
+        expand(spec, "cpu")
+    for name in re.findall(r"[a-z]+", spec.replace("8", "")):
+        assert name in str(raised.value)

@@ -35,6 +35,7 @@ class Engine(nn.Module):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
+        self.eval()
         self.config, self.dtype = model.config, model.dtype
         self.compile_time_s = 0.0
 
@@ -63,7 +64,8 @@ class Compiled(Engine):
 
     @torch.inference_mode()
     def forward(self, **batch: torch.Tensor) -> SequenceClassifierOutput:
-        compiler = torch._dynamo.callback_handler
+        from torch._dynamo.callback import callback_handler as compiler
+
         compiler.register_start_callback(self._begin)
         compiler.register_end_callback(self._end)
         try:
@@ -198,6 +200,8 @@ class OnnxModel(Engine):
 
         session, given = self.session(), {"input_ids": input_ids, **others}
         names = [wanted.name for wanted in session.get_inputs()]
+        if unknown := given.keys() - names:
+            raise TypeError(f"the ONNX file was made for a tokenizer that gives no {', '.join(unknown)}")
         batch = {
             name: (given[name] if name in given else DEFAULTS[name](input_ids)).contiguous() for name in names
         }

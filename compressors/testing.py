@@ -66,9 +66,11 @@ def check(compressor: Compressor, device: str = "cpu", neighbours: float | None 
         worker() as third,
     ):
         dense, made, again = (Path(folder, name) for name in ("dense", "made", "again"))
-        shutil.copytree(toy(device).dense, dense)
+        given = toy(device)
+        assert given.dense is not None
+        shutil.copytree(given.dense, dense)
         asked = {"kind": "compress", "variant": variant.name, "plugins": [source_of(kind)], "dense": dense}
-        request = toy(device).model_copy(update=asked)
+        request = given.model_copy(update=asked)
         kept = first.submit(in_worker, "check_made", kind.name, request, made, neighbours)
         finished = second.submit(in_worker, "make_again", kind.name, request, again)
         logits = kept.result()

@@ -33,6 +33,8 @@ def test_the_compressor_it_shows_clips(
     bound = 2 * weight.std().item()
     clip.finish(model, context_of(model, tokenizer))
     assert weight.max().item() == pytest.approx(bound)
+    [variants] = re.findall(r"--plugin clip\.py --variants '(.*)'", README)
+    assert "clip+mp" in [variant.name for variant in expand(variants, "cpu")]
 
 
 @pytest.mark.parametrize("variants", re.findall(r"--variants '?([^\s']+)'?\s+#", README))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-from transformers.models.bert.modeling_bert import BertLayer
 
 from bench.errors import InputError, Refusal
 from compressors import Compressor, registry
+from compressors.mp import MixedPrecision
 from compressors.registry import compressor_classes
 from compressors.testing import check, toy
 from compressors.variant import parse_variant
 from tests.compressors import broken
 
-SPECS = [*(name for name in compressor_classes() if name != "load"), "bmp50:uniform=true"]
+# What cannot be asked for by its name alone, or takes minutes.
+SPELLED: dict[str, Any] = {
+    "load": "load:ARTIFACT",
+    "fisher": "fisher50",
+    "compile": pytest.param("compile", marks=pytest.mark.slow),
+}
+SPECS = [*(SPELLED.get(name, name) for name in compressor_classes()), "bmp50:uniform=true"]
 
 BROKEN: list[tuple[Compressor, str]] = [
     (broken.Undecorated(), "spelling: Undecorated is not a dataclass"),
@@ -52,45 +56,38 @@ BROKEN: list[tuple[Compressor, str]] = [
     ),
     (broken.CastsInMemory(), r"dtype: saved as float32, the reloaded model has weights of \['bfloat16'\]"),
     (broken.IgnoresMask(), "neighbours: rows alone and in batches give logits .* apart"),
-    (broken.StateInClass(), "reload: in a fresh process the artifact gives logits (49|50).* apart"),
+    (broken.StateInClass(), "reload: in another process the artifact gives logits (49|50).* apart"),
     (
         broken.HookIsLost(),
         "reload: the model that `finish` gave and the one in the artifact .* (49|50).* apart",
     ),
-    (broken.class_in_function()(), "reload: a fresh process fails, InputError: .* defines no in_function"),
+    (broken.class_in_function()(), r"reload: .*broken\.py defines no in_function at its top level"),
     (broken.Unseeded(), r"seed: made twice .* 1 of \d+ weights differ, such as \['classifier.weight'\]"),
 ]
 
 
-def switches() -> tuple[object, ...]:
-    """How torch's switches stand, which every model of a process shares."""
-    precision = torch.backends.fp32_precision  # type: ignore[attr-defined]
-    return torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(), precision
-
-
 @pytest.fixture(autouse=True)
-def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Undoes what the broken ones do to classes; `check` itself puts torch's switches back, always."""
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered here is so for one test alone."""
     monkeypatch.setattr(registry, "_classes", dict(compressor_classes()))
-    monkeypatch.setattr(BertLayer, "forward", BertLayer.forward)
-    monkeypatch.setattr(broken.StateInClass, "factor", 1.0)
-    before = switches()
-    yield
-    assert switches() == before
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_our_own_keep_their_promises(spec: str) -> None:
-    [part] = parse_variant(spec).parts
+    [part] = parse_variant(spec.replace("ARTIFACT", f"{toy('cpu').dense}/artifact")).parts
     try:
         check(part)
     except Refusal as reason:
         pytest.skip(str(reason))
 
 
-def test_an_earlier_artifact_keeps_them() -> None:
-    [part] = parse_variant(f"load:{toy('cpu').dense}/artifact").parts
-    check(part)
+def test_scales_of_whole_batches_are_allowed_for_where_said() -> None:
+    """ONNX Runtime's int8 takes one scale of a batch's inputs: 0.4 % of the largest logit here."""
+    [part] = parse_variant("onnx:int8").parts
+    try:
+        check(part, neighbours=0.05)
+    except Refusal as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.mark.parametrize(("compressor", "sentence"), BROKEN, ids=lambda value: getattr(value, "name", ""))
@@ -113,9 +110,7 @@ def test_a_refusal_comes_through_as_it_is(compressor: Compressor, reason: str) -
         check(compressor)
 
 
-def test_unusable_settings_are_told_before_anything_is_made(tmp_path: Path) -> None:
-    from compressors.mp import MixedPrecision
-
+def test_unusable_settings_are_told_before_anything_is_made() -> None:
     with pytest.raises(InputError, match="dtype=float8 is unknown"):
         check(MixedPrecision(dtype="float8"))
 

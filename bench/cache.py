@@ -15,7 +15,7 @@ import psutil
 
 import bench
 import compressors
-from bench.environment import LIBRARIES, library_version
+from bench.environment import LIBRARIES, library_version, module_version
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
@@ -36,6 +36,7 @@ INPUTS: dict[StepKind, tuple[str, ...]] = {
     "timing": (*MEASURING, *FEEDS),
     "footprint": MEASURING,
 }
+SHARED = (".safetensors", ".onnx", ".onnx.data")
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,22 @@ def step_id(request: Request, parents: dict[str, str]) -> str:
     inputs = {name: getattr(request, name) for name in INPUTS[request.kind]}
     plugins = [file_fingerprint(plugin) for plugin in request.plugins]
     named = named_inputs(request.variant) if request.kind == "compress" else []
-    text = json.dumps([inputs, parents, plugins, named, code_fingerprint()], sort_keys=True)
+    packages = {package: module_version(package) for package in packages_of(request.variant)}
+    text = json.dumps([inputs, parents, plugins, named, packages, code_fingerprint()], sort_keys=True)
     return f"{request.kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def depends_on_machine(kind: StepKind, variant: str) -> bool:
+    """Whether a step measures, or makes a variant a part of which does."""
+    making = kind == "compress" and any(part.measures_device for part in parse_variant(variant).parts)
+    return making or kind in ("timing", "footprint")
+
+
+def packages_of(variant: str) -> set[str]:
+    """Modules of extras that a variant's parts import, and those of an artifact that it goes on from."""
+    parts = parse_variant(variant).parts
+    earlier = [made for part in parts for made in part.continues]
+    return {package for part in (*parts, *earlier) for package in part.packages}
 
 
 def named_inputs(variant: str) -> list[str]:
@@ -67,7 +82,7 @@ def named_inputs(variant: str) -> list[str]:
 
 @cache
 def code_fingerprint() -> str:
-    """A hash of our own sources and of the libraries' versions."""
+    """A hash of our own sources and of the versions of the libraries that all variants use."""
     digest = hashlib.sha256(str(PROTOCOL_VERSION).encode())
     for package in (bench, compressors):
         root = Path(package.__file__ or "").parent
@@ -190,10 +205,10 @@ def link_files(source: Path, target: Path) -> None:
 
 
 def link(file: str, place: str) -> None:
-    """One file, whatever lay in its place. Only weights are shared; what a user may edit is copied."""
+    """One file, whatever lay in its place. Only weights and engines are shared, which nobody edits."""
     Path(place).unlink(missing_ok=True)
     try:
-        if file.endswith(".safetensors"):
+        if file.endswith(SHARED):
             os.link(file, place)
             return
     except OSError:

@@ -332,7 +332,13 @@ def go_to(folder: Path) -> None:
 def changes(
     earlier: Run, config: Config, fingerprints: dict[str, str], environment: Environment
 ) -> str | None:
-    """What of a run is no longer what it was, so that its results cannot stand beside new ones."""
+    """What of a run is no longer what it was, so that its results cannot stand beside new ones.
+
+    An extra counts where a result was made with it: one that a row was skipped for may have come since.
+    """
+    from bench.cache import packages_of
+    from bench.environment import EXTRAS
+
     for name, value in fingerprints.items():
         if earlier.fingerprints.get(name) != value:
             return {"rows": "its data", "model": "its model", "code": "bench itself"}.get(name, f"the {name}")
@@ -340,7 +346,12 @@ def changes(
         return "its configuration"
     if environment.measuring_key != earlier.environment.measuring_key:
         return "the machine, its threads or its settings"
-    if environment.versions != earlier.environment.versions:
+    used = {package for row in earlier.results if row.status == "ok" for package in packages_of(row.variant)}
+    before, now = (
+        {name: found for name, found in versions.items() if name not in EXTRAS or name in used}
+        for versions in (earlier.environment.versions, environment.versions)
+    )
+    if before != now:
         return "a library"
     return None
 

@@ -8,7 +8,9 @@ import math
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import psutil
@@ -26,9 +28,9 @@ LIBRARIES = (
     "numpy",
     "scipy",
     "codecarbon",
-    "torchao",
-    "onnxruntime",
 )
+# Modules that only some variants import, and that need not be installed.
+EXTRAS = ("torchao", "onnx", "onnxruntime", "onnxscript")
 # The packages that carry them, newest first; torch's CPU builds come without.
 CUDA_LIBRARIES = {
     "cuda": ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12"),
@@ -40,6 +42,9 @@ VARIABLES = (
     "KMP_",
     "GOMP_",
     "CUDA_",
+    "TORCH_",
+    "TORCHINDUCTOR_",
+    "CXX",
     "HF_HUB_OFFLINE",
     "TOKENIZERS_PARALLELISM",
 )
@@ -167,6 +172,7 @@ def fingerprint() -> Environment:
             "bench": bench.__version__,
             "python": platform.python_version(),
             **{library: library_version(library) or "absent" for library in LIBRARIES},
+            **{module: module_version(module) for module in EXTRAS},
             **cuda_versions(),
         },
         threads=thread_count(variables["OMP_NUM_THREADS"]),
@@ -207,6 +213,19 @@ def library_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+@cache
+def module_version(module: str) -> str:
+    """The installed version of what carries a module, whatever that is called: onnxruntime-gpu, for one."""
+    carriers = sorted(set(distributions().get(module, [])))
+    return ", ".join(map(version, carriers)) or "absent"
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """The installed distributions by the modules they carry; looking takes a good part of a second."""
+    return packages_distributions()
 
 
 def cuda_versions() -> dict[str, str]:

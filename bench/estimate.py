@@ -50,7 +50,8 @@ def estimate(plan: Plan) -> Estimate:
         time_s += training_s(plan.config.epochs, plan.task, depth_share(variant, size), rows_per_s)
     time_s += len(plan.variants) * (PER_VARIANT_S + measuring_s(plan, rows_per_s))
     seeds = len(plan.config.seeds)
-    disk_bytes = sum(stored_bytes(variant, size) for variant in plan.variants)
+    made = {step.name: step for row in plan.variants for step in (row, row.trained, row.setting)}
+    disk_bytes = sum(stored_bytes(variant, size) for variant in made.values())
     return Estimate(START_S + seeds * time_s, seeds * disk_bytes)
 
 
@@ -76,9 +77,13 @@ def measuring_s(plan: Plan, rows_per_s: float) -> float:
 
 
 def stored_bytes(variant: Variant, size: ModelSize) -> int:
-    """Bytes of a variant's weights, before any rounding of shapes."""
+    """Bytes of a variant's weights, before any rounding of shapes, and of an engine's file beside them.
+
+    That counts as float32: int8 is made from such a file, which lies there meanwhile.
+    """
     encoder = size.encoder * (1 - variant.removed_share) * depth_share(variant, size)
-    return int((size.parameters - size.encoder + encoder) * (2 if variant.autocast else 4))
+    each = (2 if variant.autocast else 4) + (4 if any(part.engine for part in variant.parts) else 0)
+    return int((size.parameters - size.encoder + encoder) * each)
 
 
 def depth_share(variant: Variant, size: ModelSize) -> float:

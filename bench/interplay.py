@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -39,13 +40,18 @@ def add_interplay(run: Run, predictions: Callable[[Result], Path]) -> None:
 def interplay(
     result: Result, parts: Sequence[Result], dense: Result, predictions: Callable[[Result], Path]
 ) -> Interplay | None:
-    """How one combination compares with its parts; None where a speedup has no interval."""
+    """How one combination compares with its parts; None where a speedup has no interval.
+
+    The margin of one speed-up allows for what shifts a process as a whole, which no interval within it shows.
+    Here as many processes as there are speed-ups were each shifted by themselves; such shifts add as their
+    squares do, on logarithms.
+    """
     speedups = [speedup(row) for row in (result, *parts)]
     if any(found is None for found in speedups):
         return None
     whole, *alone = [found for found in speedups if found]
     ratio, (low, high) = over_product(whole, alone)
-    margin = result.verdicts["speedup"].margin
+    margin = (1 + result.verdicts["speedup"].margin) ** math.sqrt(len(speedups)) - 1
     side, reason = beside_margin(low, high, margin)
     together, without, *singly = [right(predictions(row)) for row in (result, dense, *parts)]
     beyond = together + (len(parts) - 1) * without - np.sum(singly, axis=0)

@@ -22,7 +22,7 @@ from compressors import hub
 from compressors.artifact import config_class_names, longest_row, read_config
 from compressors.presets import expand
 from compressors.registry import add_plugins
-from compressors.variant import Variant
+from compressors.variant import Variant, check_continued
 
 DEMO = "demo"
 ACCURACY_MARGIN = 0.01
@@ -70,6 +70,8 @@ def make_plan(options: Options) -> Plan:
     variants = expand(options.variants or ("fast" if options.model else "all"), device, options.attribute)
     task = load_task(options, built_in)
     checkpoints = fetch_checkpoints(task, variants)
+    for variant in variants:
+        check_continued(variant)
     sources = [f"{name}: {hub.said_commit(commit)}" for name, commit in checkpoints.items() if commit]
     task = replace(task, label_map=options.label_map, notes=(*sources, *task.notes))
     check_label_map(task, list(checkpoints))
@@ -184,7 +186,7 @@ def refuse_other_data(options: Options, built_in: BuiltIn) -> None:
 
 def fetch_checkpoints(task: Task, variants: list[Variant]) -> dict[str, str | None]:
     """The task's checkpoint and those that variants read, all of them here now; with a hub's commit."""
-    named = [name for variant in variants for part in variant.parts for name in part.checkpoints]
+    named = [name for variant in variants for name in variant.checkpoints]
     for name in (checkpoints := dict.fromkeys([task.model, *named] if task.model else named)):
         hub.fetch(name)
     return {name: hub.commit_of(name) for name in checkpoints}

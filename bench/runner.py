@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench.cache import Cache, Step, files_fingerprint, fingerprints, remove, step_id
+from bench.cache import Cache, Step, depends_on_machine, files_fingerprint, fingerprints, remove, step_id
 from bench.calibration import noise_floor
 from bench.display import Display
 from bench.environment import fingerprint, is_shared, precision_cautions
@@ -32,7 +32,7 @@ from bench.worker import LOG, PREDICTIONS
 from bench.workers import StepFailed, Workers
 from compressors import hub
 from compressors.artifact import ARTIFACT
-from compressors.variant import Variant
+from compressors.variant import Variant, refuse_missing_packages
 
 COST = ("compress_wall_time", "compress_energy", "compress_energy_gross")
 
@@ -86,9 +86,9 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         seen_before = earlier.environment.warnings if earlier else []
         environment.warnings = cautions(run, plan, [*seen_before, *at_start, *bench.cautions])
         folder.write(run)
-    for result in run.results:
-        if plan.config.keep == "none" or (plan.config.keep == "best" and not result.recommended):
-            bench.drop_artifact(result)
+    if plan.config.keep != "all":
+        kept = [result for result in run.results if plan.config.keep == "best" and result.recommended]
+        bench.drop_artifacts([result for result in run.results if result not in kept], kept)
     folder.write(run)
     return run
 
@@ -134,6 +134,7 @@ class Workbench:
     cache: Cache = field(init=False)
     _made_by: dict[str, Step] = field(default_factory=dict)
     _steps: dict[str, Step] = field(default_factory=dict)
+    _failed: dict[str, BenchError] = field(default_factory=dict)
     _spent: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -150,6 +151,7 @@ class Workbench:
         """The variant's row, whatever came of it. Raises `BenchError` if the variant is dense itself."""
         self._spent = {}
         try:
+            refuse_missing_packages(variant)
             return self._measured(variant, seed)
         except BenchError as error:
             if variant.name == DENSE:
@@ -157,13 +159,16 @@ class Workbench:
             status: ResultStatus = "skipped" if isinstance(error, Refusal) else "failed"
             return Result(variant=variant.name, seed=seed, status=status, reason=str(error))
 
-    def drop_artifact(self, result: Result) -> None:
-        """Remove the result's artifact from the run folder, and its making from the cache."""
-        name = self.name(result.variant, result.seed)
-        shutil.rmtree(self.folder.artifact(name), ignore_errors=True)
-        result.artifact = None
-        if name in self._made_by:
-            remove(self._made_by[name].folder)
+    def drop_artifacts(self, dropped: Sequence[Result], kept: Sequence[Result]) -> None:
+        """Remove artifacts from the run folder, and from the cache every model that no kept one is."""
+        for result in dropped:
+            shutil.rmtree(self.folder.artifact(self.name(result.variant, result.seed)), ignore_errors=True)
+            result.artifact = None
+        names = [self.name(result.variant, result.seed) for result in kept]
+        needed = {self._made_by[name].id for name in names if name in self._made_by}
+        for step in self._steps.values():
+            if step.kind in ("dense", "compress") and step.id not in needed:
+                remove(step.folder)
 
     def predictions(self, result: Result) -> Path:
         """Where a result's predictions lie."""
@@ -177,6 +182,7 @@ class Workbench:
         """Make the variant, measure it, and put everything that was found into its row."""
         dense = self._step("dense", DENSE, seed)
         teacher = self._step("teacher", DENSE, seed, dense=dense) if variant.needs_teacher else None
+        equal, no_equal = self._equal(variant, seed, dense)
         trained, made = None, dense
         if variant.trained.parts and variant.trained.name != variant.name:
             trained = self._step("compress", variant.trained.name, seed, dense=dense, teacher=teacher)
@@ -185,12 +191,11 @@ class Workbench:
             made = self._step("compress", variant.name, seed, dense=dense, teacher=teacher)
         name = self.name(variant.name, seed)
         self._made_by[name] = made
-        equal = None
-        if variant.setting.parts and variant.setting.name != variant.name:
-            equal = self._step("compress", variant.setting.name, seed, dense=dense)
         timing = self._step("timing", variant.name, seed, dense=dense, artifact=made, equal=equal)
         footprint = self._step("footprint", variant.name, seed, artifact=made)
         findings = collect(variant, made, trained, teacher, timing, footprint)
+        if no_equal:
+            findings.unavailable["speedup_same_precision"] = no_equal
         config = self.plan.config
         carbon = Carbon(config.carbon_intensity, config.pue, config.carbon_source)
         findings.add(carbon_findings(findings.metrics, findings.unavailable, carbon))
@@ -210,6 +215,22 @@ class Workbench:
             dense_predictions = self.folder.predictions(self.name(DENSE, seed))
             result.accuracy_kept = judge_accuracy(dense_predictions, predictions, config.accuracy_margin)
         return result
+
+    def _equal(self, variant: Variant, seed: int, dense: Step) -> tuple[Step | None, str | None]:
+        """Dense in the variant's precision and engine where that is another model; or why there is none.
+
+        It comes before any training: what cannot be made of dense cannot be made of a variant either, unless
+        that brings a model of its own.
+        """
+        setting = variant.setting
+        if not setting.parts or setting.name == variant.name:
+            return None, None
+        try:
+            return self._step("compress", setting.name, seed, dense=dense), None
+        except BenchError as error:
+            if not variant.checkpoints:
+                raise
+            return None, f"dense cannot be made and run as this variant is: {error}"
 
     def judge_speed(self, result: Result) -> None:
         """Put verdicts on the speed-ups, beyond the usual margin or this machine's floor if that is wider."""
@@ -260,15 +281,21 @@ class Workbench:
         ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
         if measuring:
             ids |= {name: files_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
+        if depends_on_machine(kind, variant):
             ids["machine"] = self.environment.measuring_key
         name = step_id(request, ids)
+        if name in self._failed:
+            raise self._failed[name]
         if name not in self._steps:
             found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)
             self._steps[name] = found or self._do(kind, name, request)
         return self._steps[name]
 
     def _do(self, kind: StepKind, name: str, request: Request) -> Step:
-        """Run the step in a worker; a failed one leaves its log in the run folder, nothing in the cache."""
+        """Run the step in a worker; a failed one leaves its log in the run folder, nothing in the cache.
+
+        It is not tried again in this run, however many variants need it.
+        """
         work = self.cache.begin(name, request)
         try:
             self.workers.run(work, self.display.stage)
@@ -278,7 +305,11 @@ class Workbench:
             return step
         except StepFailed as error:
             log = self.folder.add_log(f"{request.variant}-{kind}", work / LOG)
-            raise StepFailed(f"{kind}: {error} (log: {log})") from None
+            self._failed[name] = StepFailed(f"{kind}: {error} (log: {log})")
+            raise self._failed[name] from None
+        except Refusal as error:
+            self._failed[name] = error
+            raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
 

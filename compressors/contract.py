@@ -125,8 +125,18 @@ class Compressor:
         return ()
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """Those of `checkpoints` whose weights go into the model, in place of dense's; a teacher's do not."""
+        return self.checkpoints
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether it reads `Context.dense_logits`."""
+        return False
+
+    @property
+    def measures_device(self) -> bool:
+        """Whether times measured on this machine decide what it makes."""
         return False
 
     @property

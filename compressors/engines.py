@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -179,12 +180,13 @@ class OnnxModel(Engine):
         return self.sessions[threads]
 
     def open(self, threads: int) -> Any:
-        """A new session. Its threads sleep while they wait: others of a shared machine can use the cores."""
+        """A new session, whose threads sleep or spin while they wait as those of torch are told to."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         provider: Any = ORT_DEVICES[self.device]
         if self.device == "cuda":

@@ -65,10 +65,16 @@ class FisherPruning(Compressor):
     def removes(self) -> float:
         return self.amount
 
+    @property
+    def measures_device(self) -> bool:
+        return self.speedup > 0
+
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from compressors.shapes import refuse_unprunable
 
         refuse_unprunable(self.name, model, self.multiple)
+        if not context.examples:
+            raise Refusal("fisher: no training rows say what is needed least; name some with --train")
         return model
 
     def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:

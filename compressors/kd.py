@@ -70,6 +70,10 @@ class Distillation(Compressor):
         return tuple(path for path in (self.student, self.teacher) if path)
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        return (self.student,) if self.student else ()
+
+    @property
     def needs_teacher(self) -> bool:
         return not self.teacher
 

@@ -10,7 +10,7 @@ import inspect
 import logging
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class Onnx(Compressor):
             return "ONNX Runtime quantises by itself: write onnx:int8"
         if other.autocast:
             return (
-                "ONNX Runtime computes half precision in float32 on a CPU, so the export is float32 or int8"
+                "the ONNX file is float32 or int8: ONNX Runtime computes half precision in float32 on a CPU"
             )
         return None
 
@@ -85,6 +85,13 @@ class Onnx(Compressor):
             weakref.finalize(engine, kept.pop_all().close)
         return engine
 
+    def why_not_faster(
+        self, parts: Sequence[Compressor], device: str, cpu_features: Sequence[str]
+    ) -> str | None:
+        from compressors.int8 import Int8
+
+        return Int8().why_not_faster(parts, device, cpu_features) if self.precision == "int8" else None
+
     def refuse_device(self, device: str) -> None:
         """Raise `Refusal` where ONNX Runtime cannot run this precision on `device`."""
         import onnxruntime
@@ -101,19 +108,22 @@ class Onnx(Compressor):
 
     def export(self, artifact: Path, target: Path) -> None:
         """Write the saved model as ONNX into the folder `target`. Raises `Refusal` where it cannot be."""
-        from compressors.artifact import load_model
+        from compressors.artifact import load_model, load_tokenizer
 
-        model = load_model(str(artifact))
+        model, inputs = load_model(str(artifact)), load_tokenizer(str(artifact)).model_input_names
         if self.precision == "float32":
-            write_onnx(model, target / FILE)
+            write_onnx(model, inputs, target / FILE)
             return
         with TemporaryDirectory(dir=target) as scratch:
-            write_onnx(model, Path(scratch) / FILE)
+            write_onnx(model, inputs, Path(scratch) / FILE)
             quantise(Path(scratch) / FILE, target / FILE)
 
 
-def write_onnx(model: PreTrainedModel, file: Path) -> None:
-    """Export for any number of rows and tokens; the one output is `logits`. Raises `Refusal`."""
+def write_onnx(model: PreTrainedModel, inputs: Sequence[str], file: Path) -> None:
+    """Export for any number of rows and tokens; the one output is `logits`. Raises `Refusal`.
+
+    It takes those of `inputs`, which are what the tokenizer gives, that the model does.
+    """
     import torch
     from torch import nn
     from torch.backends import cudnn
@@ -127,19 +137,19 @@ def write_onnx(model: PreTrainedModel, file: Path) -> None:
         def forward(
             self,
             input_ids: torch.Tensor,
-            attention_mask: torch.Tensor,
+            attention_mask: torch.Tensor | None = None,
             token_type_ids: torch.Tensor | None = None,
         ) -> torch.Tensor:
             types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
             return model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
     taken = inspect.signature(model.forward).parameters
-    names = [name for name in INPUTS if name in taken]
+    names = [name for name in INPUTS if name in inputs and name in taken]
     any_size = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
     try:
         with quietly():
             # The exporter reads torch's old switch, which fails until it says the same as the new one.
-            cudnn.allow_tf32 = cudnn.conv.fp32_precision == "tf32"
+            cudnn.allow_tf32 = cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
             torch.onnx.export(
                 Logits().eval(),
                 kwargs={name: torch.ones(2, 8, dtype=torch.long) for name in names},

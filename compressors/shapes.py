@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 
 from bench.errors import Refusal
 from compressors.pruned import PRUNABLE, PRUNED, Anatomy
+from compressors.quantised import is_quantised
 
 UNFIT = {"mobilebert": ", whose layers hold several feed-forward networks between bottlenecks"}
 
@@ -47,11 +48,16 @@ def ffn_weights(model: PreTrainedModel) -> int:
 
 
 def refuse_unprunable(technique: str, model: PreTrainedModel, multiple: int) -> None:
-    """Raise `Refusal` for a family that cannot be pruned, or layers of fewer neurons than `multiple`."""
+    """Raise `Refusal` for a family that cannot be pruned, quantised weights, or too narrow layers.
+
+    These are layers of fewer neurons than `multiple`.
+    """
     family = model.config.model_type
     if family not in PRUNABLE:
         reason, known = UNFIT.get(family, ""), ", ".join(sorted(PRUNABLE))
         raise Refusal(f"{technique} cannot prune a {family} model{reason}; families it can: {known}")
+    if is_quantised(model):
+        raise Refusal(f"{technique} cannot prune quantised weights; name the model they were made from")
     width = min(width for _, width in layer_shapes(model))
     if multiple > width:
         raise Refusal(f"{technique}: multiple={multiple} is more than the {width} neurons of a layer")

@@ -35,6 +35,7 @@ ONE_OF_EACH = {
     Phase.RUNTIME: "a model is run by one engine",
     Phase.BATCHING: "rows are put into batches in one way",
 }
+TRAINING_MOMENTS = ("loss", "on_step", "parameter_groups", "needs_hidden_states")
 PROJECT = "compressed-transformer-bench"
 SETTING = re.compile(r"\s*[A-Za-z_]\w*=")
 
@@ -58,8 +59,14 @@ class Variant:
 
     @property
     def setting(self) -> Variant:
-        """What is left without architecture, masks and batching: how dense runs to be compared as equals."""
-        return Variant(tuple(part for part in self.parts if part.phase in (Phase.PRECISION, Phase.RUNTIME)))
+        """Its precision and engine, or those of the artifact it goes on from: how dense runs as its equal."""
+        known = (*self.parts, *(made for part in self.parts for made in part.continues))
+        return Variant(tuple(part for part in known if part.phase in (Phase.PRECISION, Phase.RUNTIME)))
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """What its parts read besides dense."""
+        return tuple(name for part in self.parts for name in part.checkpoints)
 
     @property
     def trained(self) -> Variant:
@@ -69,9 +76,7 @@ class Variant:
         """
         if not self.trains:
             return Variant()
-        return Variant(
-            tuple(p for p in self.parts if p.phase < Phase.PRECISION or p.trains or p.autocast is not None)
-        )
+        return Variant(tuple(part for part in self.parts if takes_part(part)))
 
     def without(self, other: Variant) -> Variant:
         """Its parts that `other` does not have."""
@@ -96,6 +101,13 @@ class Variant:
     def removed_share(self) -> float:
         """The largest share of encoder weights that one of its parts removes."""
         return max((part.removes for part in self.parts), default=0.0)
+
+
+def takes_part(part: Compressor) -> bool:
+    """Whether a part acts before or while the variant is fine-tuned, and not on the finished model alone."""
+    own = type(part)
+    moments = any(getattr(own, name) is not getattr(Compressor, name) for name in TRAINING_MOMENTS)
+    return part.phase < Phase.PRECISION or part.trains or part.autocast is not None or moments
 
 
 def split_variants(text: str) -> list[str]:
@@ -232,10 +244,30 @@ def check(variant: Variant, device: str) -> None:
         for second in variant.parts[i + 1 :]:
             if type(first) is type(second):
                 raise InputError(f"{variant.name}: {first.name} is named twice; keep one")
-            alike = ONE_OF_EACH.get(first.phase) if first.phase == second.phase else None
-            reason = first.refuses(second) or second.refuses(first) or alike
-            if reason:
+            if reason := conflict(first, second):
                 raise InputError(f"{variant.name}: {first.name} and {second.name} do not combine: {reason}")
+
+
+def check_continued(variant: Variant) -> None:
+    """Raise `InputError` where a part cannot work with what an artifact that the variant goes on from brings.
+
+    The artifact has to be here.
+    """
+    for part in variant.parts:
+        for made in part.continues:
+            for other in variant.parts:
+                later = made.phase >= Phase.PRECISION and other is not part
+                if later and (reason := conflict(made, other)):
+                    raise InputError(
+                        f"{variant.name}: the artifact was made with {made.name}, and {made.name} and "
+                        f"{other.name} do not combine: {reason}"
+                    )
+
+
+def conflict(first: Compressor, second: Compressor) -> str | None:
+    """Why two techniques cannot be of one variant, or None."""
+    alike = ONE_OF_EACH.get(first.phase) if first.phase == second.phase else None
+    return first.refuses(second) or second.refuses(first) or alike
 
 
 def refuse_missing_packages(variant: Variant) -> None:

@@ -71,7 +71,10 @@ def render(run: Run, result: Result, folder: Exported) -> str:
         dense=result.variant == DENSE,
         base=public(_base(origins)),
         techniques=list(_techniques(folder.parts or (), public)),
-        runtime=[_code(part.name) for part in folder.parts or () if part.phase.name == "RUNTIME"],
+        runtime=[
+            (_code(part.name), part.engine) for part in folder.parts or () if part.phase.name == "RUNTIME"
+        ],
+        sorting=[_code(part.name) for part in folder.parts or () if part.sorts_rows],
         onnx=next((part.engine for part in folder.parts or () if part.name == "onnx"), None),
         packages=sorted({name for part in folder.parts or () if part.quantises for name in part.packages}),
         place=Markup(json.dumps(folder.place, ensure_ascii=False)),
@@ -79,7 +82,8 @@ def render(run: Run, result: Result, folder: Exported) -> str:
         over_seeds=_inline(gains(seeds)) if all(map(_is_compared, seeds)) else "",
         seed=result.seed,
         seen=_seen(run, result),
-        came_trained=run.config.dense_epochs == 0 or any(part.checkpoints for part in folder.parts or ()),
+        came_trained=run.config.dense_epochs == 0 or any(part.origins for part in folder.parts or ()),
+        teacher=public(_named(_teachers(run, folder.parts or ()))),
         facts=[fact for fact in facts(run) if fact.name not in LEFT_OUT],
         tables=[
             _lines(table_lines(_transposed(table)))
@@ -104,14 +108,23 @@ def announcement(folder: str, class_file: str | None) -> str:
 def _origins(run: Run, parts: Sequence[Any] | None) -> dict[str, str | None] | None:
     """The checkpoints that the weights come from, as they were named, each with its id if a hub has it.
 
-    None where a plugin took part. Where a compressor reads one, as `load` and `kd:student` do, nothing of
-    the task's model is left.
+    None where a plugin took part. Where a compressor brings one's weights, as `load` and `kd:student` do,
+    nothing of the task's model is left.
     """
     if parts is None:
         return None
-    read = [name for part in parts for name in part.checkpoints]
-    named = read or ([run.task.model] if run.task.model else [])
-    return {name: name.partition("@")[0] if run.checkpoints.get(name) else None for name in named}
+    brought = [name for part in parts for name in part.origins]
+    return _hub_ids(run, brought or ([run.task.model] if run.task.model else []))
+
+
+def _teachers(run: Run, parts: Sequence[Any]) -> dict[str, str | None]:
+    """The checkpoints that the model learnt from without having their weights; named as `_origins`."""
+    return _hub_ids(run, [name for part in parts for name in part.checkpoints if name not in part.origins])
+
+
+def _hub_ids(run: Run, names: Sequence[str]) -> dict[str, str | None]:
+    """Each checkpoint with its id on a hub, None where it is a folder."""
+    return {name: name.partition("@")[0] if run.checkpoints.get(name) else None for name in names}
 
 
 def _front_matter(run: Run, result: Result, folder: Exported, origins: dict[str, str | None]) -> str:
@@ -151,12 +164,17 @@ def _techniques(parts: Sequence[Any], public: Public) -> Iterator[tuple[Markup, 
 
 
 def _base(origins: dict[str, str | None] | None) -> str:
-    """What the weights come from: ids on a hub, else checkpoints by name."""
+    """What the weights come from."""
     if origins is None:
         return "not told here, since a technique is a plugin's"
     if not origins:
         return "no checkpoint; trained on the task's own rows"
-    return " and ".join(hub_id or f"the checkpoint {name}" for name, hub_id in origins.items())
+    return _named(origins)
+
+
+def _named(checkpoints: dict[str, str | None]) -> str:
+    """Ids on a hub, else checkpoints by name."""
+    return " and ".join(hub_id or f"the checkpoint {name}" for name, hub_id in checkpoints.items())
 
 
 def _is_compared(result: Result) -> bool:

@@ -43,7 +43,7 @@ METRICS: dict[str, Metric] = {
     "load_time": Metric("s", "lower", "time to load the artifact in a process that has torch imported"),
     "first_call_time": Metric("s", "lower", "time of a process's first batch, set-up and compiling included"),
     "compile_time": Metric("s", "lower", "the part of loading and the first batch that went into compiling"),
-    "peak_memory_host": Metric("B", "lower", "peak resident memory, less that before loading"),
+    "peak_memory_host": Metric("B", "lower", "peak resident memory that loading, compiling and running add"),
     "peak_memory_allocator": Metric("B", "lower", "peak of torch's CUDA allocator"),
     "peak_memory_reserved": Metric("B", "lower", "peak of what torch's CUDA allocator reserved"),
     "peak_memory_device": Metric("B", "lower", "the process's memory on the device, by NVML"),

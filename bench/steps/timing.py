@@ -53,7 +53,7 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     findings.openmp_spin = openmp_spin()
     progress("timing", 1, STAGES)
     equal = None if request.equal is None else load(f"{DENSE} as {setting.name}", request.equal)
-    anchors = anchors_of(dense, variant, equal, is_equal=setting.name == request.variant)
+    anchors = anchors_of(dense, variant, equal, of_its_own=bool(setting.parts))
     findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, request.seed))
     if variant is dense:
         for name in SPEEDUPS:
@@ -70,16 +70,18 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     return findings
 
 
-def anchors_of(dense: Subject, variant: Subject, equal: Subject | None, is_equal: bool) -> dict[str, Subject]:
+def anchors_of(
+    dense: Subject, variant: Subject, equal: Subject | None, of_its_own: bool
+) -> dict[str, Subject]:
     """What each speed-up is over: dense, and `equal`, which is dense in the variant's precision and engine.
 
-    A variant that `is_equal` itself has no second one. Dense runs against a second copy of itself: what
-    differs then is the machine's doing alone. A checkpoint that came in another precision has no `equal` made
-    for it; dense is cast to its.
+    A variant that has a precision or engine `of_its_own` and no `equal` is that itself. Dense runs against a
+    second copy of itself: what differs then is the machine's doing alone. A checkpoint that came in another
+    precision, by whomever it was made, is compared with dense cast to it.
     """
     if variant is dense:
         return dict.fromkeys(SPEEDUPS, dense.again())
-    if is_equal:
+    if equal is None and of_its_own:
         return {"speedup": dense}
     if equal is None and variant.model.dtype != dense.model.dtype:
         equal = dense.again(variant.model.dtype)

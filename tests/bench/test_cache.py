@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench.cache import Cache, files_fingerprint, fingerprints, link_files, step_id
+from bench import environment
+from bench.cache import (
+    Cache,
+    depends_on_machine,
+    files_fingerprint,
+    fingerprints,
+    link_files,
+    packages_of,
+    step_id,
+)
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
@@ -73,6 +84,40 @@ def test_parents_make_another_step_their_order_does_not() -> None:
     assert identity(parents={"dense": "dense-1", "task": "task-1"}) == identity()
     assert identity(parents={"task": "task-1", "dense": "dense-2"}) != identity()
     assert identity(parents={"task": "task-1"}) != identity()
+
+
+@pytest.mark.parametrize("kind", ["compress", "timing", "footprint"])
+def test_an_extra_counts_for_what_needs_it_alone(kind: StepKind, monkeypatch: pytest.MonkeyPatch) -> None:
+    variants = {"onnx": True, "bmp25+onnx": True, "bmp25": False, "dense": False, "int8": False}
+    before = {variant: identity(kind, variant=variant) for variant in variants}
+    installed = {"onnxruntime": ["onnxruntime-gpu"], "onnx": ["onnx"]}
+    monkeypatch.setattr(environment, "distributions", lambda: installed | {"torchao": ["torchao"]})
+    monkeypatch.setattr(
+        environment, "version", lambda name: "99" if name == "onnxruntime-gpu" else version(name)
+    )
+    environment.module_version.cache_clear()
+    try:
+        after = {variant: identity(kind, variant=variant) for variant in variants}
+    finally:
+        environment.module_version.cache_clear()
+    assert {variant: before[variant] != after[variant] for variant in variants} == variants
+
+
+def test_an_artifact_that_is_loaded_needs_what_made_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    assert packages_of(f"load:{tmp_path}") == set()
+    document = {"variant": "int8", "dtype": "float32", "parameters": {"int8": {"mode": "dynamic"}}}
+    (tmp_path / "variant.json").write_text(json.dumps(document))
+    assert packages_of(f"load:{tmp_path}") == {"torchao"}
+
+
+def test_what_is_measured_depends_on_the_machine() -> None:
+    assert depends_on_machine("timing", "dense")
+    assert depends_on_machine("footprint", "bmp50")
+    assert depends_on_machine("compress", "fisher:speedup=2+kd")
+    assert not depends_on_machine("compress", "fisher50+kd")
+    assert not depends_on_machine("dense", "dense")
 
 
 def test_where_things_lie_makes_no_other_step() -> None:
@@ -182,7 +227,9 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 def tree(folder: Path) -> Path:
     (folder / "parts").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_bytes(b"{}")
     (folder / "parts" / "engine.onnx").write_bytes(b"graph")
+    (folder / "parts" / "engine.onnx.data").write_bytes(b"its weights")
     return folder
 
 
@@ -191,9 +238,11 @@ def test_weights_are_linked_on_one_file_system(tmp_path: Path) -> None:
     for _ in range(2):
         link_files(source, tmp_path / "target")
     assert (tmp_path / "target/model.safetensors").samefile(source / "model.safetensors")
-    copied = tmp_path / "target/parts/engine.onnx"
-    assert copied.read_bytes() == (source / "parts/engine.onnx").read_bytes()
-    assert not copied.samefile(source / "parts/engine.onnx"), "what a user may edit is not shared"
+    for engine in ("engine.onnx", "engine.onnx.data"):
+        assert (tmp_path / "target/parts" / engine).samefile(source / "parts" / engine)
+    copied = tmp_path / "target/config.json"
+    assert copied.read_bytes() == (source / "config.json").read_bytes()
+    assert not copied.samefile(source / "config.json"), "what a user may edit is not shared"
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second file system: /dev/shm")

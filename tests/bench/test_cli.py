@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli import changes
+from bench.nouns.run import Result
+from tests.bench.meters.documents import run_of
 from tests.commands import bench, write_rows
 
 LIGHT = """
@@ -107,3 +110,21 @@ def test_input_that_only_the_worker_can_refuse_leaves_no_run(tmp_path: Path) -> 
     assert done.stderr.count("bench: ") == 1
     assert "Traceback" not in done.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_extra_that_came_later_is_no_change_unless_a_result_was_made_with_it() -> None:
+    parts = {"bmp50": ["bmp50"], "bmp50+onnx": ["bmp50", "onnx"]}
+
+    def changed(library: str, **statuses: str) -> str | None:
+        rows = [
+            {"variant": name, "parts": parts[name], "seed": 0, "status": status}
+            for name, status in zip(parts, statuses.values(), strict=True)
+        ]
+        run = run_of(*map(Result.model_validate, rows))
+        now = run.environment.model_copy(update={"versions": run.environment.versions | {library: "2"}})
+        return changes(run, run.config, run.fingerprints, now)
+
+    assert changed("onnxruntime", pruned="ok", exported="skipped") is None
+    assert changed("onnxruntime", pruned="ok", exported="ok") == "a library"
+    assert changed("torchao", pruned="ok", exported="ok") is None
+    assert changed("torch", pruned="ok", exported="skipped") == "a library"

@@ -54,7 +54,8 @@ def fingerprint_elsewhere(**variables: str) -> tuple[Environment, list[str]]:
 
 
 def test_a_fingerprint_says_what_this_machine_is_without_torch() -> None:
-    found, imported = fingerprint_elsewhere(OMP_SCHEDULE="static", SECRET_TOKEN="hush")
+    settings = {"OMP_SCHEDULE": "static", "TORCH_LOGS": "", "TORCHINDUCTOR_FREEZING": "1", "CXX": "g++"}
+    found, imported = fingerprint_elsewhere(SECRET_TOKEN="hush", **settings)
     assert imported == []
     assert found.cpu_model
     assert 1 <= found.cpu_cores <= (os.cpu_count() or 1)
@@ -62,7 +63,7 @@ def test_a_fingerprint_says_what_this_machine_is_without_torch() -> None:
     assert found.versions["python"] == sys.version.split()[0]
     assert found.versions["torch"] != "absent"
     assert found.threads == 2
-    assert found.variables["OMP_SCHEDULE"] == "static"
+    assert settings.items() <= found.variables.items()
     assert "SECRET_TOKEN" not in found.variables
     assert found.affinity == affinity()
     assert found.load >= 0
@@ -299,6 +300,17 @@ def test_what_changes_from_run_to_run_leaves_the_measuring_key() -> None:
     here = run_of().environment
     later = here.model_copy(update={"load": 3.0, "commit": "0123456789ab", "openmp_spin": 0.5})
     assert later.measuring_key == here.measuring_key
+
+
+def test_extras_are_listed_with_what_they_came_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "distributions", lambda: {"onnxruntime": ["numpy", "numpy"]})
+    environment.module_version.cache_clear()
+    try:
+        versions = fingerprint().versions
+    finally:
+        environment.module_version.cache_clear()
+    assert versions["onnxruntime"] == versions["numpy"] != "absent"
+    assert versions["torchao"] == "absent"
 
 
 def test_cuda_is_named_only_where_it_was_installed(monkeypatch: pytest.MonkeyPatch) -> None:

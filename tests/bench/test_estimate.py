@@ -60,7 +60,7 @@ def test_what_compression_leaves_is_what_is_stored() -> None:
     size = ModelSize(parameters=3_000_000, encoder=2_000_000, depth=4)
     stored = {
         spec: stored_bytes(parse_variant(spec), size)
-        for spec in ("dense", "mp", "kd", "kd:layers=all", "layers:1", "bmp50", "bmp75+kd+mp")
+        for spec in ("dense", "mp", "kd", "kd:layers=all", "layers:1", "bmp50", "bmp75+kd+mp", "kd+onnx")
     }
     assert stored == {
         "dense": 12_000_000,
@@ -70,7 +70,17 @@ def test_what_compression_leaves_is_what_is_stored() -> None:
         "layers:1": 6_000_000,
         "bmp50": 8_000_000,
         "bmp75+kd+mp": 2_500_000,
+        "kd+onnx": 16_000_000,
     }
+
+
+@pytest.mark.usefixtures("steady")
+def test_what_is_made_besides_the_rows_takes_room_once() -> None:
+    size = model_size(None)
+    made = ["dense", "kd+compile", "kd", "compile"]
+    room = sum(stored_bytes(parse_variant(spec), size) for spec in made)
+    assert estimate(plan("kd+compile")).disk_bytes == room
+    assert estimate(plan("kd+compile,kd")).disk_bytes == room
 
 
 def checkpoint(folder: Path, config: str) -> str:

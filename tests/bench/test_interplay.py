@@ -6,11 +6,13 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.interplay import add_interplay
+from bench import statistics
+from bench.interplay import add_interplay, interplay
 from bench.nouns.measurement import Measurement, measured
 from bench.nouns.run import Result
 from bench.nouns.verdict import Interplay
@@ -122,10 +124,62 @@ def test_the_ratio_lies_in_its_interval_which_is_no_narrower_than_any_ones(
 
 
 def test_rows_that_all_agree_are_no_certainty() -> None:
-    import numpy as np
-
     mean, (low, high) = mean_interval(np.zeros(100, dtype=np.int64))
     assert mean == 0
     assert low < 0 < high
     assert high == pytest.approx(-low)
     assert high < 0.04
+
+
+def drawn(rng: np.random.Generator, truth: float, shift: float = 0.0, noise: float = 0.03) -> Measurement:
+    """A speed-up as a process measures it: 20 rounds with log-normal noise, all of them shifted alike.
+
+    `shift` is the standard deviation over processes; it and `noise` are those of logarithms.
+    """
+    anchor_s = rng.lognormal(math.log(truth) + rng.normal(0, shift), noise, 20)
+    value, interval, _ = statistics.ratio(anchor_s.tolist(), rng.lognormal(0, noise, 20).tolist())
+    return measured("speedup", value, "paired", interval)
+
+
+@pytest.mark.parametrize("truths", [(1.5, 2.0), (1.5, 2.0, 0.7)])
+def test_the_interval_of_a_ratio_over_a_product_holds_the_truth(truths: tuple[float, ...]) -> None:
+    rng, trials, held = np.random.default_rng(1), 1000, 0
+    for _ in range(trials):
+        whole = drawn(rng, 0.9 * math.prod(truths))
+        _, (low, high) = over_product(whole, [drawn(rng, truth) for truth in truths])
+        held += low <= 0.9 <= high
+    assert held / trials >= 0.93
+
+
+@pytest.mark.parametrize("truths", [(1.5, 2.0), (1.5, 2.0, 0.7)])
+def test_what_multiplies_is_seldom_said_not_to(tmp_path: Path, truths: tuple[float, ...]) -> None:
+    """Processes are shifted so far that one in twenty speed-ups lies beyond the margin of its own verdict."""
+    rng, trials, alarms = np.random.default_rng(2), 400, 0
+    shift = math.log(1.02) / 1.96
+    predictions = tmp_path / "predictions"
+    predictions.write_text(json.dumps({"split": "test", "label": "x", "predicted": "x", "seen": False}))
+    dense, names = row("dense", ratio(1.0)), "abc"[: len(truths)]
+    for _ in range(trials):
+        parts = [
+            row(name, drawn(rng, truth, shift, 0.001)) for name, truth in zip(names, truths, strict=True)
+        ]
+        whole = row("+".join(names), drawn(rng, math.prod(truths), shift, 0.001))
+        found = interplay(whole, parts, dense, lambda _: predictions)
+        assert found is not None
+        alarms += found.word in ("interfere", "reinforce")
+    assert alarms / trials <= 0.05
+
+
+@pytest.mark.parametrize("flips", [(0.02, 0.03, 0.04), (0.1, 0.15, 0.2)])
+def test_the_interval_of_points_holds_the_truth(flips: tuple[float, ...]) -> None:
+    """Of dense's right rows each contender gets a share wrong, of its wrong ones as large a share right."""
+    rng, trials, rows, right = np.random.default_rng(3), 1000, 300, 0.85
+    # In truth a contender gains (1 - 2 right) x flip over dense.
+    truth = (1 - 2 * right) * (flips[0] - flips[1] - flips[2])
+    held = 0
+    for _ in range(trials):
+        dense = (rng.random(rows) < right).astype(np.int64)
+        whole, a, b = (np.where(rng.random(rows) < flip, 1 - dense, dense) for flip in flips)
+        _, (low, high) = mean_interval(whole + dense - a - b)
+        held += low <= truth <= high
+    assert held / trials >= 0.93

@@ -318,22 +318,22 @@ class Outside(Compressor):
     summary: ClassVar[str] = "a number of its own"
 
     def prepare(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
-        self.number = torch.zeros(1, requires_grad=True)
+        self.own = torch.zeros(1, requires_grad=True)
         self.gradients: list[float] = []
-        self.number.register_post_accumulate_grad_hook(self._note)
+        self.own.register_post_accumulate_grad_hook(self._note)
         return model
 
-    def _note(self, number: torch.Tensor) -> None:
-        assert number.grad is not None
-        self.gradients.append(float(number.grad))
+    def _note(self, own: torch.Tensor) -> None:
+        assert own.grad is not None
+        self.gradients.append(float(own.grad))
 
     def parameter_groups(self, model: PreTrainedModel) -> list[dict[str, Any]]:
-        return [{"params": [self.number]}]
+        return [{"params": [self.own]}]
 
     def loss(
         self, model: PreTrainedModel, batch: dict[str, torch.Tensor], outputs: Any, context: Context
     ) -> torch.Tensor:
-        return self.number.sum()
+        return self.own.sum()
 
 
 def test_gradients_of_parameters_outside_the_model_are_cleared_too(

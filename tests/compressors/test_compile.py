@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SIZES = [(5, 12), (3, 7), (8, 30), (12, 12)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiler_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where torch's compiler keeps what it makes, so that nothing is left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def compiled(tokenizer: PreTrainedTokenizerBase, tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
     """A reloaded artifact: compiling takes seconds, so it serves all tests."""
@@ -35,10 +44,7 @@ def test_loading_compiles_nothing(compiled: PreTrainedModel) -> None:
     assert compiled.dtype == torch.float32
 
 
-def test_one_compilation_serves_every_number_of_rows_and_tokens(
-    compiled: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+def test_one_compilation_serves_every_number_of_rows_and_tokens(compiled: PreTrainedModel) -> None:
     model = tiny(layers=1)
     logits(compiled, padded_batch(4, 9))
     compile_time_s = compiled.compile_time_s

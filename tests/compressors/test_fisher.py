@@ -30,6 +30,7 @@ from compressors.fisher_masks import (
     search_weights,
     sub_layers,
 )
+from compressors.int8 import Int8
 from compressors.latency import LatencyTable
 from compressors.rescale import DAMPING, fit, joined, mask_values
 from compressors.shapes import encoder_weights, layer_shapes
@@ -383,6 +384,19 @@ def test_removal_changes_no_logit(family: str, lost: str) -> None:
     assert (logits(model) - before).abs().max() > 1e-3
 
 
+def test_a_distilled_student_is_pruned_as_any_model(tokenizer: PreTrainedTokenizerBase) -> None:
+    dense = tiny(layers=4)
+    context = context_of(dense, tokenizer, dense_logits=lambda: torch.zeros(96, 3))
+    model, parts = dense, parse_variant("fisher50:multiple=1+kd").parts
+    for part in parts:
+        model = part.prepare(model, context)
+    weights = encoder_weights(model) or 0
+    for part in parts:
+        model = part.finish(model.train(), context)
+    assert len(layer_shapes(model)) == 2
+    assert encoder_weights(model) == pytest.approx(weights / 2, rel=0.01)
+
+
 def test_the_same_rows_give_the_same_model(tokenizer: PreTrainedTokenizerBase) -> None:
     first, second = (pruned(tokenizer, tiny(), amount=0.5)[0].state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -503,3 +517,25 @@ def test_other_families_are_refused_as_by_block_movement_pruning(
         pruned(tokenizer, tiny("mobilebert"), amount=0.5)
     with pytest.raises(Refusal, match=f"fisher: multiple=65 is more than the {FFN} neurons"):
         pruned(tokenizer, tiny(), amount=0.5, multiple=65)
+
+
+def test_without_training_rows_it_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    context = context_of(tiny(), tokenizer)
+    context.examples = []
+    with pytest.raises(Refusal, match="no training rows say what is needed least; name some with --train"):
+        FisherPruning(0.5).prepare(tiny(), context)
+
+
+@pytest.mark.parametrize("spec", ["fisher50", "bmp50", "magnitude50", "random50"])
+def test_no_pruning_takes_quantised_weights(tokenizer: PreTrainedTokenizerBase, spec: str) -> None:
+    model = tiny()
+    context = context_of(model, tokenizer)
+    model = Int8().finish(model, context)
+    [part] = parse_variant(spec).parts
+    with pytest.raises(Refusal, match=f"{part.name} cannot prune quantised weights; name the model"):
+        part.prepare(model, context)
+
+
+def test_only_a_wanted_speed_is_measured_on_the_device() -> None:
+    assert FisherPruning(speedup=2.0).measures_device
+    assert not FisherPruning(0.5).measures_device

@@ -152,7 +152,7 @@ def test_a_training_step_has_the_devices_time_and_not_the_queues() -> None:
 
 def test_half_precision_is_timed_against_dense_in_half_precision(tiny: Subject) -> None:
     variant = replace(tiny.again(torch.float16), name="mp:dtype=float16")
-    anchors = anchors_of(tiny, variant, equal=None, is_equal=False)
+    anchors = anchors_of(tiny, variant, equal=None, of_its_own=False)
     assert [anchor.name for anchor in anchors.values()] == ["dense", "dense as float16"]
     found = measure_speed(anchors, variant, usual(variant, 8), QUICK, seed=0)
     for scenario in found.scenarios.values():

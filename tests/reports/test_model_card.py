@@ -13,6 +13,9 @@ from huggingface_hub import ModelCard
 
 from bench.nouns.run import DENSE, Result, Run
 from compressors.contract import Compressor, Phase
+from compressors.kd import Distillation
+from compressors.onnx import Onnx
+from compressors.sorted import Sorted
 from reports.model_card import Exported, announcement, render
 from tests.reports.test_markdown import hostile
 
@@ -126,6 +129,22 @@ def test_weights_come_from_what_was_loaded_not_from_the_tasks_model(
     assert "**Earlier training:**" not in card(run)
 
 
+def test_a_teacher_gives_no_weights(run: Run) -> None:
+    """Students of dense's own layers come from the task's model, and a foreign student from itself alone."""
+    text = card(run, folder=replace(FOLDER, parts=(Distillation(teacher="org/other"),)))
+    assert front_matter(text)["base_model"] == ["org/encoder"]
+    assert "**Weights from:** org/encoder\n" in text
+    assert "**Teacher:** org/other; whether it had learnt from test rows" in text
+    assert "**Earlier training:**" not in text
+    both = Distillation(student="org/other", teacher="/home/somebody/secret/tiny")
+    text = card(run, folder=replace(FOLDER, parts=(both,)))
+    assert front_matter(text)["base_model"] == ["org/other"]
+    assert "**Weights from:** org/other\n" in text
+    assert "**Teacher:** the checkpoint tiny; " in text
+    assert "**Earlier training:** not known" in text
+    assert "**Teacher:**" not in card(run)
+
+
 def test_a_model_taken_as_it_came_was_trained_on_unknown_rows(run: Run) -> None:
     config = run.config.model_copy(update={"dense_epochs": 0})
     assert "**Earlier training:** not known" in card(run.model_copy(update={"config": config}))
@@ -181,7 +200,20 @@ def test_a_technique_at_run_time_is_said_not_to_act_in_stock_transformers(run: R
 
     text = card(run, folder=replace(FOLDER, parts=(Compiled(),)))
     assert "`compiled` acts where `bench` runs the model" in text
+    assert "accuracy below is that of" not in text
     assert "acts where" not in card(run)
+
+
+def test_figures_of_an_engine_are_said_not_to_be_those_of_the_weights(run: Run) -> None:
+    text = card(run, folder=replace(FOLDER, parts=(Onnx(precision="int8"),)))
+    assert "`onnx` acts where `bench` runs the model" in text
+    assert "accuracy below is that of `model.onnx` too, not of the code above" in text
+
+
+def test_rows_are_said_not_to_be_sorted_by_the_example(run: Run) -> None:
+    text = card(run, folder=replace(FOLDER, parts=(Sorted(),)))
+    assert "`sorted` acts where `bench` puts waiting rows into batches. The code above" in text
+    assert "puts waiting rows" not in card(run)
 
 
 def test_what_a_plugin_does_is_not_made_up(run: Run) -> None:

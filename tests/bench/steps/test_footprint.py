@@ -63,6 +63,37 @@ def test_energy_of_a_row_is_that_of_the_window_over_its_rows(
     assert gross * rows == pytest.approx(150 * 1.5, rel=0.2)
 
 
+def test_every_shape_was_run_before_the_energy_is_metered(
+    asked: Request,
+    tmp_path: Path,
+    metered: Callable[[OpenMeter], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run: list[torch.Size] = []
+    before: list[int] = []
+    classify = Subject.__call__
+
+    def note(subject: Subject, batch: Batch) -> torch.Tensor:
+        run.append(batch["input_ids"].shape)
+        return classify(subject, batch)
+
+    def open_meter(device: str) -> Clockwork:
+        before.append(len(run))
+        return Clockwork(lambda window: [50, 150][window])
+
+    def one_after_the_other(subject: Subject, size: int) -> list[Batch]:
+        return [subject.batch(subject.rows[:rows]) for rows in (4, 7, 4, 9)]
+
+    monkeypatch.setattr(Subject, "__call__", note)
+    monkeypatch.setattr(Subject, "batches", one_after_the_other)
+    metered(open_meter)
+    measure_footprint(asked, tmp_path, silent)
+    [opened] = before
+    metered_shapes = run[opened:]
+    assert len(set(metered_shapes)) == 3
+    assert set(metered_shapes) == set(run[opened - 3 : opened]), "each once, and last thing before"
+
+
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="needs Linux's /proc/self/clear_refs")
 def test_the_energy_meter_is_no_part_of_the_memory(
     asked: Request, tmp_path: Path, metered: Callable[[OpenMeter], None]

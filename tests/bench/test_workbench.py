@@ -1,0 +1,172 @@
+"""In which order a row's steps are done, what is not done twice, and what is thrown away in the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.cache import Step
+from bench.display import LineDisplay
+from bench.environment import fingerprint
+from bench.errors import BenchError, Refusal
+from bench.folder import RunFolder
+from bench.meters.carbon import CO2_OF
+from bench.meters.findings import Findings
+from bench.nouns.run import Result
+from bench.options import Options
+from bench.plan import make_plan
+from bench.runner import Workbench
+from bench.steps.request import Request
+from bench.worker import PREDICTIONS
+from bench.workers import StepFailed, Workers
+from compressors.artifact import ARTIFACT
+from compressors.variant import parse_variant
+
+Failing = Callable[[Request], BenchError | None]
+
+
+class Rehearsal(Workbench):
+    """A workbench whose workers do nothing but say what they were asked for."""
+
+    fails: Failing = staticmethod(lambda request: None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.asked: list[str] = []
+
+    def rehearse(self, folder: Path) -> None:
+        """Take the place of a worker."""
+        request = Request.model_validate_json((folder / "request.json").read_text())
+        start = " from trained" if request.trained else ""
+        self.asked.append(f"{request.kind} {request.variant}{start}")
+        if error := self.fails(request):
+            (folder / "log.txt").write_text(str(error))
+            raise error
+        (folder / ARTIFACT).mkdir()
+        (folder / ARTIFACT / "config.json").write_text("{}")
+        row = {"split": "test", "label": "x", "predicted": "x", "seen": False}
+        (folder / PREDICTIONS).write_text(json.dumps(row) + "\n")
+        unmetered = Findings(unavailable=dict.fromkeys(CO2_OF, "no meter"))
+        (folder / "findings.json").write_text(unmetered.model_dump_json())
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
+    from rich.console import Console
+
+    monkeypatch.chdir(tmp_path)
+    options = Options(limit=60, limit_test=30, device="cpu", out=tmp_path / "run", cache=tmp_path / "cache")
+    folder = RunFolder.create(options.out, options, 0)
+    workers = Workers()
+    made = Rehearsal(make_plan(options), folder, workers, LineDisplay(Console(quiet=True)), fingerprint())
+    monkeypatch.setattr(workers, "run", lambda work, stage: made.rehearse(work))
+    return made
+
+
+def rows(bench: Rehearsal, *specs: str) -> list[Result]:
+    """The rows of these variants, dense's own being there."""
+    dense = bench.result(parse_variant("dense"), seed=0)
+    bench.asked.clear()
+    return [dense if spec == "dense" else bench.result(parse_variant(spec), seed=0) for spec in specs]
+
+
+def cached(bench: Rehearsal) -> list[str]:
+    """The variants whose models the cache still holds."""
+    requests = [json.loads(file.read_text()) for file in bench.cache.root.glob("*/request.json")]
+    return sorted(found["variant"] for found in requests if found["kind"] in ("dense", "compress"))
+
+
+def test_dense_is_made_its_equal_before_anything_is_trained(bench: Rehearsal) -> None:
+    assert [row.status for row in rows(bench, "bmp50+kd+mp+unpadded")] == ["ok"]
+    assert bench.asked == [
+        "teacher dense",
+        "compress mp+unpadded",
+        "compress bmp50+kd+mp",
+        "compress bmp50+kd+mp+unpadded from trained",
+        "timing bmp50+kd+mp+unpadded",
+        "footprint bmp50+kd+mp+unpadded",
+    ]
+
+
+def test_variants_that_differ_after_training_share_it(bench: Rehearsal) -> None:
+    found = rows(bench, "bmp50+sorted", "bmp50", "bmp50+unpadded")
+    assert [row.status for row in found] == ["ok"] * 3
+    assert bench.asked.count("compress bmp50") == 1
+    assert found[0].parts == ["bmp50", "sorted"]
+    assert "compressing took the training of bmp50, done once for all" in found[0].notes
+
+
+def test_what_dense_cannot_have_is_refused_before_training(bench: Rehearsal) -> None:
+    bench.fails = lambda request: (
+        Refusal("graphs needs a GPU") if "graphs" in request.variant and request.kind == "compress" else None
+    )
+    [row] = rows(bench, "bmp50+graphs")
+    assert (row.status, row.reason) == ("skipped", "graphs needs a GPU")
+    assert bench.asked == ["compress graphs"]
+
+
+def test_a_model_of_its_own_does_not_need_dense_to_be_its_equal(bench: Rehearsal, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "config.json").write_text("{}")
+    (tmp_path / "student" / "model.safetensors").write_bytes(b"")
+    bench.fails = lambda request: (
+        Refusal("not of this family")
+        if request.variant == "unpadded" and request.kind == "compress"
+        else None
+    )
+    [row] = rows(bench, "kd:student=student+unpadded")
+    assert row.status == "ok", row.reason
+    assert row.unavailable["speedup_same_precision"] == (
+        "dense cannot be made and run as this variant is: not of this family"
+    )
+
+
+def test_a_shared_step_that_fails_is_tried_once_and_fails_every_row(bench: Rehearsal) -> None:
+    bench.fails = lambda request: StepFailed("no memory") if request.variant == "bmp50" else None
+    found = rows(bench, "bmp50", "bmp50+sorted", "bmp50+unpadded")
+    assert [row.status for row in found] == ["failed"] * 3
+    assert all("no memory" in (row.reason or "") for row in found)
+    assert bench.asked.count("compress bmp50") == 1
+
+
+@pytest.mark.parametrize(
+    ("kept", "left"),
+    [
+        ([], []),
+        (["bmp50+unpadded"], ["bmp50+unpadded"]),
+        (["bmp50"], ["bmp50"]),
+    ],
+)
+def test_the_cache_keeps_no_model_but_those_to_be_kept(
+    bench: Rehearsal, kept: Sequence[str], left: Sequence[str]
+) -> None:
+    found = rows(bench, "dense", "bmp50", "bmp50+unpadded")
+    assert cached(bench) == ["bmp50", "bmp50+unpadded", "dense", "unpadded"]
+    bench.drop_artifacts(
+        [row for row in found if row.variant not in kept], [row for row in found if row.variant in kept]
+    )
+    assert cached(bench) == left
+    assert [row.variant for row in found if row.artifact] == list(kept)
+    for row in found:
+        assert bench.folder.artifact(row.variant).exists() == (row.variant in kept)
+
+
+def test_a_missing_package_is_said_before_any_step(bench: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressors.variant.find_spec", lambda package: None)
+    [row] = rows(bench, "bmp50+int8")
+    assert row.status == "skipped"
+    assert "pip install 'compressed-transformer-bench[torchao]'" in (row.reason or "")
+    assert bench.asked == []
+
+
+def test_steps_of_the_cache_are_known(bench: Rehearsal) -> None:
+    rows(bench, "bmp50")
+    assert bench.asked
+    bench._steps.clear()
+    [row] = rows(bench, "bmp50")
+    assert bench.asked == []
+    assert isinstance(bench.cache.find("dense", next(iter(bench._steps))), Step)
+    assert row.cached == ["compress", "timing", "footprint"]

@@ -91,13 +91,13 @@ def test_every_scenario_keeps_its_raw_rounds_and_a_verdict(finished: Finished) -
             scenario = result.scenarios[name]
             assert scenario.raw is not None
             others = {"dense again"} if result.variant == "dense" else {"dense"}
-            if result.variant == "mp":
-                others |= {"dense as bfloat16"}
             assert scenario.raw.times.keys() == others | {result.variant} == scenario.warm_up.keys()
             counts = {len(series.values) for series in scenario.raw.times.values()}
             assert counts == {len(scenario.raw.order)} == {len(scenario.raw.rows)}
             assert scenario.rounds == len(scenario.raw.order) - len(scenario.raw.discarded)
-            if result.variant != "dense":
+            if result.variant == "mp":
+                assert scenario.verdicts.keys() == {"speedup"}, "it is dense in this precision itself"
+            elif result.variant != "dense":
                 assert scenario.verdicts.keys() == {"speedup", "speedup_same_precision"}
     fastest = finished.document.result("bmp50+kd")
     assert fastest is not None

@@ -162,9 +162,9 @@ class Run(Document):
     """A whole run: environment, task, configuration and one result per variant and seed.
 
     `fingerprints` are hashes of `rows`, `model`, the product's own `code`, and of each other checkpoint,
-    plugin and file. `checkpoints` are those that were read, as the user named them, with the commit of one that came
-    from a hub, None for a folder. `wall_time` is
-    that of the run as a whole, over all sessions where it was resumed, None while it is running;
+    plugin and file. `checkpoints` are those that were read, as the user named them, with the commit of one
+    that came from a hub, None for a folder. `wall_time` is that of the run as a whole, over all sessions
+    where it was resumed, None while it is running;
     `import_time` the part in which workers import their libraries.
     """
 

@@ -276,7 +276,7 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
         from bench.tasks.stored import summary
         from reports.plan import render
 
-        trained = [variant.name for variant in plan.variants if variant.trains]
+        trained = list(dict.fromkeys(v.trained.name for v in plan.variants if v.trains))
         render(
             summary(plan.task),
             plan.config,

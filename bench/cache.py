@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
 import bench
 import compressors
-from bench.environment import LIBRARIES, library_version, module_version
+from bench.environment import LIBRARIES, module_version
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
@@ -89,7 +90,7 @@ def code_fingerprint() -> str:
         for file in sorted(root.rglob("*.py")):
             digest.update(file.read_bytes())
     for library in LIBRARIES:
-        digest.update((library_version(library) or "absent").encode())
+        digest.update(version(library).encode())
     return digest.hexdigest()
 
 

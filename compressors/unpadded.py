@@ -33,6 +33,16 @@ class Unpadded(Compressor):
             )
         return model
 
+    def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
+        import torch
+
+        if context.device != "cuda" or model.dtype == torch.float32:
+            context.notes.append(
+                "unpadded: attention over rows of different length at once takes CUDA and half precision; "
+                "here it goes through the rows of one length after the other"
+            )
+        return model
+
     def runtime(self, model: PreTrainedModel, folder: Path, device: str) -> PreTrainedModel:
         from compressors.packing import run_packed
         from compressors.shapes import anatomy_of

@@ -44,8 +44,13 @@ def environment() -> dict[str, str]:
 
 def bench(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end; its output is captured."""
+    return module("bench", *arguments, cwd=cwd)
+
+
+def module(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a module of this Python's to its end; its output is captured."""
     return subprocess.run(
-        command(*arguments),
+        [sys.executable, "-m", *map(str, words)],
         cwd=cwd,
         capture_output=True,
         text=True,

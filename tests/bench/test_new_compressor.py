@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from bench.errors import InputError
 from bench.new_compressor import write
-from tests.commands import bench, environment
+from tests.commands import bench, module
 
 NAME = "two_words2"
-
-
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A tool of this Python's, run in `cwd`."""
-    return subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment(),
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +30,7 @@ def test_it_says_what_to_do_next(written: tuple[Path, str]) -> None:
 
 
 def test_the_written_test_passes(written: tuple[Path, str]) -> None:
-    done = run("pytest", "-q", f"test_{NAME}.py", cwd=written[0])
+    done = module("pytest", "-q", f"test_{NAME}.py", cwd=written[0])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
 
@@ -63,9 +48,9 @@ def test_the_written_plugin_can_be_run(written: tuple[Path, str]) -> None:
 def test_what_is_written_pleases_the_linter(written: tuple[Path, str]) -> None:
     ours = str(Path(__file__).parents[2] / "pyproject.toml")
     for settings in (["--isolated"], ["--config", ours]):
-        checked = run("ruff", "check", *settings, ".", cwd=written[0])
+        checked = module("ruff", "check", *settings, ".", cwd=written[0])
         assert checked.returncode == 0, checked.stdout
-        formatted = run("ruff", "format", "--check", *settings, ".", cwd=written[0])
+        formatted = module("ruff", "format", "--check", *settings, ".", cwd=written[0])
         assert formatted.returncode == 0, formatted.stdout
 
 

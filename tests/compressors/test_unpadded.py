@@ -195,3 +195,13 @@ def test_another_family_is_refused_by_name(tokenizer: PreTrainedTokenizerBase, f
     model = tiny(family)
     with pytest.raises(Refusal, match=f"a {family} model without padding; it can those of bert, roberta"):
         parse_variant("unpadded").parts[0].prepare(model, context_of(model, tokenizer))
+
+
+def test_attention_without_a_kernel_for_any_length_is_said(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = tiny("bert")
+    context = context_of(model, tokenizer)
+    assert parse_variant("unpadded").parts[0].finish(model, context) is model
+    assert "it goes through the rows of one length after the other" in context.notes[0]
+    context.device, context.notes[:] = "cuda", []
+    parse_variant("unpadded").parts[0].finish(model.half(), context)
+    assert context.notes == []

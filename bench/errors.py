@@ -4,7 +4,8 @@ Exception
 └── BenchError             one line for the user, no traceback; `exit_code` says how the command ends
     ├── InputError         a value the user gave cannot be used (exit 2)
     ├── Refusal            a variant cannot be made of this model; its row is `skipped`
-    └── MeasuringError     something could not be measured here; its row is `failed`
+    ├── MeasuringError     something could not be measured here; its row is `failed` (exit 3 without rows)
+    └── ComparisonError    two runs cannot be compared, or there is nothing to compare with (exit 3)
 
 Everything else that escapes is a bug of ours and keeps its traceback.
 """
@@ -15,11 +16,16 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
-    """How the `bench` command ends."""
+    """How the `bench` command ends.
+
+    `FAILED` is a regression beyond what was allowed, or a variant that failed; `CANNOT_TELL` is where something
+    could not be measured or compared, so that a gate has nothing to judge.
+    """
 
     OK = 0
     FAILED = 1
     USAGE = 2
+    CANNOT_TELL = 3
     INTERRUPTED = 130
 
 
@@ -41,6 +47,14 @@ class Refusal(BenchError):
 
 class MeasuringError(BenchError):
     """A quantity that cannot be measured on this machine."""
+
+    exit_code = ExitCode.CANNOT_TELL
+
+
+class ComparisonError(BenchError):
+    """Runs that do not belong together, or a baseline that is not there."""
+
+    exit_code = ExitCode.CANNOT_TELL
 
 
 def in_one_line(error: BaseException) -> str:

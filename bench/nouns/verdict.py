@@ -90,3 +90,13 @@ class Interplay(Document):
     points_low: float
     points_high: float
     reason: str
+
+
+class Choice(Document):
+    """The variant recommended where a loss of accuracy below `margin`, a share, counts as kept; None for none.
+
+    In a list of them each holds up to the next one's margin.
+    """
+
+    margin: float
+    variant: str | None

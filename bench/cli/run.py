@@ -1,8 +1,7 @@
-"""The command line: the one place where harness, compressors and reports meet."""
+"""`bench run`: from options to a plan, and from a plan to a run, its report and its exit code."""
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -10,50 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from bench.errors import BenchError, ExitCode, InputError
+from bench.cli.shared import choose_budget, show, terminal
+from bench.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from bench.folder import RunFolder
     from bench.nouns.environment import Environment
-    from bench.nouns.run import Budget, Config, Run
+    from bench.nouns.run import Config, Run
     from bench.options import Options
     from bench.plan import Plan
-
-app = typer.Typer(
-    name="bench",
-    help="Find what compression makes a text classifier fastest here without losing accuracy.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 DATA, TRAINING, OUTPUT = "Your model and data", "Training and measuring", "Output"
 
 
-def main() -> None:
-    """The entry point: an expected error is one line on stderr and its exit code, without a traceback."""
-    try:
-        app()
-    except BenchError as error:
-        terminal(stderr=True).print(f"bench: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        terminal(stderr=True).print(f"bench: the disk is full ({error.filename}); free some, then --resume")
-        sys.exit(ExitCode.FAILED)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
-
-
-def terminal(stderr: bool = False) -> Console:
-    """Where text goes; nothing in it is taken for an emoji, as `:train:` in a data set's id would be."""
-    return Console(stderr=stderr, emoji=False)
-
-
-@app.command()
 def run(
     context: typer.Context,
     variants: Annotated[
@@ -246,14 +215,6 @@ def run(
     start_run(options, dry_run, json)
 
 
-def choose_budget(flags: dict[str, bool]) -> Any:
-    """The one budget that was asked for, or None."""
-    chosen = [name for name, is_set in flags.items() if is_set]
-    if len(chosen) > 1:
-        raise InputError(f"--{chosen[0]} and --{chosen[1]}: choose one")
-    return chosen[0] if chosen else None
-
-
 def choose_keep(word: str) -> Any:
     """`--keep`'s value, checked."""
     if word not in ("all", "best", "none"):
@@ -391,177 +352,3 @@ def write_report(folder: RunFolder, result: Run) -> None:
     from reports import markdown
 
     write_atomically(folder.path / REPORT, markdown.render(result))
-
-
-def show(result: Run, as_json: bool) -> None:
-    """The run on stdout, as a table or as its document."""
-    if as_json:
-        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
-        return
-    from reports import console
-
-    console.render(result, terminal())
-
-
-@app.command()
-def report(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The run document on stdout.")] = False,
-) -> None:
-    """Print a run's tables again."""
-    from bench.folder import latest_run, read_run
-
-    show(read_run(run or latest_run()), json)
-
-
-@app.command()
-def study(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for study.md and study.tex; default the run's.")
-    ] = None,
-) -> None:
-    """Set a run beside the study's figures, as a table, in Markdown and in LaTeX."""
-    from bench.folder import latest_run, read_run, write_documents
-    from reports import console, latex, markdown
-    from reports.study import study_report
-
-    place = run or latest_run()
-    content = study_report(read_run(place))
-    folder = out or (place if place.is_dir() else place.parent)
-    write_documents(folder, {"study.md": markdown.document(content), "study.tex": latex.document(content)})
-    console.lay_out(content, terminal(), f"The same in study.md and study.tex of {folder}")
-
-
-@app.command()
-def export(
-    run: Annotated[Path, typer.Argument(help="Run folder or run.json.")],
-    variant: Annotated[str, typer.Argument(help="A variant of the run, as its table names it.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
-    seed: Annotated[
-        int | None, typer.Option(help="Which seed's weights, where the run has several; default the first.")
-    ] = None,
-    push: Annotated[
-        str | None, typer.Option(metavar="ORG/NAME", help="Upload to this hub repository, made if absent.")
-    ] = None,
-    private: Annotated[
-        bool, typer.Option("--private", help="Make the repository private; the hub's default is public.")
-    ] = False,
-) -> None:
-    """Make a deployable folder of a variant, with a model card; optionally upload it."""
-    from bench import export as exporting
-    from bench.folder import read_run
-    from reports import model_card
-    from reports.public import Public
-
-    if private and push is None:
-        raise InputError("--private: says how --push makes a repository; give both")
-    if push is not None:
-        exporting.check_push(push)
-    exporting.check_place(folder)
-    document = read_run(run)
-    result, place = exporting.choose(document, run if run.is_dir() else run.parent, variant, seed)
-    artifact = exporting.Artifact.read(place)
-    exported = model_card.Exported(
-        place=push or folder.resolve().name,
-        parts=artifact.parts,
-        classes=artifact.classes,
-        class_file=artifact.class_file,
-        dtype=artifact.dtype,
-    )
-    card = model_card.render(document, result, exported)
-    exporting.write(artifact, Public(document)(artifact.document), card, folder)
-    written = model_card.announcement(str(folder), artifact.class_file)
-    terminal().print(written, markup=False, highlight=False, soft_wrap=True)
-    if push is not None:
-        address = exporting.push(folder, push, private)
-        terminal().print(address, markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command()
-def calibrate(
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    trials: Annotated[int, typer.Option(help="A/A trials, 60 or more.")] = 60,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Trials as short as --quick's; the default.")
-    ] = False,
-    standard: Annotated[bool, typer.Option("--standard", help="Trials as long as --standard's.")] = False,
-    thorough: Annotated[bool, typer.Option("--thorough", help="Trials as long as --thorough's.")] = False,
-) -> None:
-    """Measure this machine's noise floors, which later runs of this budget or a longer one then use."""
-    from rich.progress import Progress
-
-    from bench.calibration import LEAST_TRIALS, floor_of, run_trials, store
-    from bench.environment import fingerprint
-    from bench.meters.machine import start_cautions
-    from bench.plan import choose_device
-    from reports.calibration import render
-    from reports.environment import said
-
-    if trials < LEAST_TRIALS:
-        raise InputError(f"--trials {trials}: a 95th percentile needs {LEAST_TRIALS} or more")
-    chosen = choose_device(device)
-    budget: Budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough}) or "quick"
-    environment, errors = fingerprint(), terminal(stderr=True)
-    for caution in start_cautions(environment, chosen):
-        errors.print(f"{caution.code}: {said(caution)}", markup=False, highlight=False, soft_wrap=True)
-    with Progress(console=errors, transient=True) as progress:
-        bar = progress.add_task("A/A trials", total=trials)
-        found = run_trials(chosen, budget, trials, lambda done: progress.update(bar, completed=done))
-    floor = floor_of(found, environment, budget)
-    file = store(floor, environment, chosen)
-    render(floor, chosen, str(file), terminal())
-
-
-@app.command()
-def env(
-    json: Annotated[bool, typer.Option("--json", help="The environment document on stdout.")] = False,
-) -> None:
-    """Show what this machine is, how it is set up, and what disturbs it now."""
-    from bench.calibration import noise_floor
-    from bench.environment import fingerprint
-    from bench.meters.machine import present_cautions
-    from bench.plan import choose_device
-
-    environment, device = fingerprint(), choose_device("auto")
-    environment.noise_floor = noise_floor(environment, device, "standard")
-    environment.warnings = present_cautions(environment, device)
-    if json:
-        sys.stdout.write(environment.model_dump_json(indent=2) + "\n")
-        return
-    from reports.environment import render
-
-    render(environment, terminal())
-
-
-@app.command(name="new-compressor")
-def new_compressor(
-    name: Annotated[str, typer.Argument(help="What variants call it: lowercase letters, digits and _.")],
-    out: Annotated[Path, typer.Option(help="Folder for NAME.py and test_NAME.py.")] = Path(),
-) -> None:
-    """Write a working compressor to start from, with its test."""
-    from bench.new_compressor import write
-
-    code, test = write(name, out)
-    lines = [
-        f"Wrote {code} and {test}. Change them into your technique (docs/writing-a-compressor.md), then:",
-        f"    {shlex.join(['pytest', str(test)])}",
-        f"    {shlex.join(['bench', 'run', '--plugin', str(code), '--variants', name])}",
-    ]
-    terminal().print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
-
-
-@app.command(name="list")
-def list_() -> None:
-    """Show presets, compressors with their settings, and built-in tasks."""
-    from bench.tasks.built_in import TASKS
-    from compressors.presets import PRESETS
-    from compressors.registry import compressor_classes
-    from reports.catalogue import render
-
-    tasks = {name: task.summary for name, task in TASKS.items()}
-    render(PRESETS, list(compressor_classes().values()), tasks, terminal())

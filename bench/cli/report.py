@@ -1,0 +1,87 @@
+"""What is made of a saved run: its tables, the study beside it, a deployable folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.shared import show, terminal
+from bench.errors import InputError
+
+
+def report(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The run document on stdout.")] = False,
+) -> None:
+    """Print a run's tables again."""
+    from bench.folder import latest_run, read_run
+
+    show(read_run(run or latest_run()), json)
+
+
+def study(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for study.md and study.tex; default the run's.")
+    ] = None,
+) -> None:
+    """Set a run beside the study's figures, as a table, in Markdown and in LaTeX."""
+    from bench.folder import latest_run, read_run, write_documents
+    from reports import console, latex, markdown
+    from reports.study import study_report
+
+    place = run or latest_run()
+    content = study_report(read_run(place))
+    folder = out or (place if place.is_dir() else place.parent)
+    write_documents(folder, {"study.md": markdown.document(content), "study.tex": latex.document(content)})
+    console.lay_out(content, terminal(), f"The same in study.md and study.tex of {folder}")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder or run.json.")],
+    variant: Annotated[str, typer.Argument(help="A variant of the run, as its table names it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder.")],
+    seed: Annotated[
+        int | None, typer.Option(help="Which seed's weights, where the run has several; default the first.")
+    ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="Upload to this hub repository, made if absent.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private; the hub's default is public.")
+    ] = False,
+) -> None:
+    """Make a deployable folder of a variant, with a model card; optionally upload it."""
+    from bench import export as exporting
+    from bench.folder import read_run
+    from reports import model_card
+    from reports.public import Public
+
+    if private and push is None:
+        raise InputError("--private: says how --push makes a repository; give both")
+    if push is not None:
+        exporting.check_push(push)
+    exporting.check_place(folder)
+    document = read_run(run)
+    result, place = exporting.choose(document, run if run.is_dir() else run.parent, variant, seed)
+    artifact = exporting.Artifact.read(place)
+    exported = model_card.Exported(
+        place=push or folder.resolve().name,
+        parts=artifact.parts,
+        classes=artifact.classes,
+        class_file=artifact.class_file,
+        dtype=artifact.dtype,
+    )
+    card = model_card.render(document, result, exported)
+    exporting.write(artifact, Public(document)(artifact.document), card, folder)
+    written = model_card.announcement(str(folder), artifact.class_file)
+    terminal().print(written, markup=False, highlight=False, soft_wrap=True)
+    if push is not None:
+        address = exporting.push(folder, push, private)
+        terminal().print(address, markup=False, highlight=False, soft_wrap=True)

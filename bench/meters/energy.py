@@ -2,11 +2,14 @@
 
 On a GPU: NVML's energy counter, else NVML's power readings, added up; both see the GPU alone. On a CPU:
 RAPL's counters, else codecarbon's model of the machine's power, which is marked `estimated`.
+
+What is measured is read in sections, whose spread gives an interval.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pynvml
 
 from bench.errors import MeasuringError
@@ -22,7 +26,8 @@ from bench.meters.carbon import load_codecarbon
 from bench.meters.findings import Findings
 from bench.meters.nvml import average_power, instant_power, is_mig, visible_device
 from bench.meters.rounds import synchronise
-from bench.nouns.measurement import JOULES_PER_KWH, measured
+from bench.nouns.measurement import JOULES_PER_KWH, Measurement, measured
+from bench.statistics import SECTIONS, t_interval
 
 RAPL = Path("/sys/class/powercap")
 IDLE_WINDOW_S = 2.0
@@ -46,8 +51,8 @@ class Energy:
 class EnergyMeter(Protocol):
     """`begin` opens a window; `end` closes it and says what was drawn, or raises what the source raised.
 
-    `source` says what is read, and why nothing better. A window shorter than `shortest_window_s` holds no
-    energy that can be told.
+    `source` says what is read, and why nothing better. Less than `shortest_window_s` holds no energy that can
+    be told. That many seconds may be windows one right after the other, one for each of `SECTIONS`.
     """
 
     source: str
@@ -266,24 +271,43 @@ class EnergyWindow:
 
     To be opened right before the work: opening takes seconds and ends with the work's window begun. Whatever
     goes wrong leaves a reason in place of figures. `idle_time_s` is how long the machine idled for it.
+
+    Where energy is measured, idling is read in `sections`, and so is work that has laps. What was read in
+    several has a 95 % interval by their spread, with Student's t (`bench.statistics.quantile_interval`), and
+    their figures as samples. Modelled energy has neither: they would say nothing of the model's error.
+
+    The interval holds what differs between sections: rows, disturbances, and the steps in which a counter
+    moves (which make it too wide rather than too narrow: what one section lacks the next has over). It does
+    not hold a sensor's constant error, nor an idle draw that is another at work than before.
     """
 
     shortest_s = 0.0
     idle_time_s = 0.0
+    sections = 1
 
     def __init__(self, device: str, idle_s: float = IDLE_WINDOW_S) -> None:
         self._device = device
         self._error: MeasuringError | None = None
+        self._idle: Measurement | None = None
+        self._work: list[Energy] = []
+        self._units: list[int] = []
         try:
             self._meter = open_energy_meter(device)
             self.shortest_s = self._meter.shortest_window_s
-            self._begin()
-            time.sleep(max(idle_s, self.shortest_s))
-            self._idle = self._end()
-            self.idle_time_s = self._idle.seconds
+            self.sections = 1 if self._meter.estimated else SECTIONS
+            section_s = max(idle_s, self.shortest_s) / self.sections
+            idle = [self._left_alone(section_s) for _ in range(self.sections)]
+            joules, seconds = [section.joules for section in idle], [section.seconds for section in idle]
+            self.idle_time_s = sum(seconds)
+            self._idle = self._measured("idle_power", joules, seconds, self._meter.source)
             self._begin()
         except MeasuringError as error:
             self._error = error
+
+    def _left_alone(self, seconds: float) -> Energy:
+        self._begin()
+        time.sleep(seconds)
+        return self._end()
 
     def _begin(self) -> None:
         synchronise(self._device)
@@ -297,36 +321,76 @@ class EnergyWindow:
         with naming(self._meter.source):
             return self._meter.end()
 
+    def lap(self, units: int) -> None:
+        """End a section of the work, in which so many units of it were done, and begin the next."""
+        try:
+            self._work.append(self._end())
+            self._units.append(units)
+            self._begin()
+        except MeasuringError as error:
+            self._error = error
+
     def close(self, name: str, units: int = 1) -> Findings:
-        """`name` net of idle and `name`_gross, both in J for one of the `units` of work that were done."""
+        """`name` net of idle and `name`_gross, both in J for one unit of work; `units` since the last lap.
+
+        The net one's interval is that of the sections at the mean idle power, widened by the idle power's:
+        the root of the squares, as for independent quantities.
+        """
         gross_name = f"{name}_gross"
         try:
-            used = self._end()
-            if used.seconds < self.shortest_s:
+            self._work.append(self._end())
+            self._units.append(units)
+            worked_s = sum(section.seconds for section in self._work)
+            if worked_s < self.shortest_s:
                 raise MeasuringError(
-                    f"the work took {used.seconds:.1f} s, {self._meter.source} needs {self.shortest_s:g} s"
+                    f"the work took {worked_s:.1f} s, {self._meter.source} needs {self.shortest_s:g} s"
                 )
-            if used.joules <= 0:
+            gross_j = [section.joules for section in self._work]
+            if sum(gross_j) <= 0:
                 raise MeasuringError(f"the work was too short for {self._meter.source}")
         except MeasuringError as error:
             return Findings(unavailable=dict.fromkeys((name, gross_name), str(error)))
-        findings = self._found(gross_name, used.joules / units, self._meter.source)
-        net_j = used.joules - self._idle.power * used.seconds
-        if net_j > 0:
-            return findings.add(self._found(name, net_j / units, f"{self._meter.source}, less idle"))
-        findings.unavailable[name] = (
-            f"not above what the machine draws when idle, {self._idle.power:.3g} W by {self._meter.source}"
-        )
+        assert self._idle is not None
+        source, idle_w = self._meter.source, self._idle.value
+        findings = Findings(metrics={gross_name: self._measured(gross_name, gross_j, self._units, source)})
+        net_j = [section.joules - idle_w * section.seconds for section in self._work]
+        if sum(net_j) > 0:
+            idle_reach_w = 0.0 if self._idle.ci_high is None else self._idle.ci_high - idle_w
+            shared_j = idle_reach_w * worked_s / sum(self._units)
+            findings.metrics[name] = self._measured(
+                name, net_j, self._units, f"{source}, less idle", shared_j
+            )
+        else:
+            findings.unavailable[name] = (
+                f"not above what the machine draws when idle, {idle_w:.3g} W by {source}"
+            )
         return findings
 
     def idle_power(self) -> Findings:
         """What was drawn while nothing ran."""
-        if self._error:
+        if self._idle is None:
             return Findings(unavailable={"idle_power": str(self._error)})
-        return self._found("idle_power", self._idle.power, self._meter.source)
+        return Findings(metrics={"idle_power": self._idle})
 
-    def _found(self, name: str, value: float, source: str) -> Findings:
-        return Findings(metrics={name: measured(name, value, source, estimated=self._meter.estimated)})
+    def _measured(
+        self,
+        name: str,
+        amounts: Sequence[float],
+        units: Sequence[float],
+        source: str,
+        shared: float = 0.0,
+    ) -> Measurement:
+        """The sections' amounts over their units, where there are several with an interval.
+
+        `shared` is the reach, to either side, of an error that all sections share, independent of their own.
+        """
+        value = sum(amounts) / sum(units)
+        if len(amounts) == 1:
+            return measured(name, value, source, estimated=self._meter.estimated)
+        samples = tuple(amount / unit for amount, unit in zip(amounts, units, strict=True))
+        _, high = t_interval(value, np.array(samples))
+        reach = math.hypot(high - value, shared)
+        return measured(name, value, source, (value - reach, value + reach), samples)
 
 
 @contextmanager

@@ -61,6 +61,7 @@ METRICS: dict[str, Metric] = {
     "compress_energy_gross": Metric("J", "lower", "the same with what the machine draws when idle"),
     "inference_energy_per_sample": Metric("J", "lower", "energy to classify one row, net of idle"),
     "inference_energy_per_sample_gross": Metric("J", "lower", "the same with the idle draw"),
+    "break_even": Metric("samples", "lower", "rows after which the energy saved on them repays compressing"),
     "idle_power": Metric("W", "lower", "what was drawn while nothing ran, the model loaded"),
     "compress_co2": Metric("g", "lower", "CO2 equivalent of the compressing energy"),
     "inference_co2_per_sample": Metric("g", "lower", "CO2 equivalent of classifying one row"),

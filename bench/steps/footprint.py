@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import compressors
-from bench.encoding import batches, encode
+from bench.encoding import Batch, batches, encode
 from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.meters.memory import MemoryWindow
@@ -52,7 +53,10 @@ def measure_footprint(request: Request, folder: Path, progress: Progress) -> Fin
 
 
 def measure_energy(subject: Subject, size: int, protocol: Protocol) -> Findings:
-    """Energy of one row, and the power of the idle machine with the model loaded."""
+    """Energy of one row, and the power of the idle machine with the model loaded.
+
+    Rows are classified in as many sections as the source is read in, each at least a batch.
+    """
     started = time.perf_counter()
     feed = subject.batches(size)
     # What runs a batch of another shape may have to be compiled or captured first.
@@ -61,14 +65,23 @@ def measure_energy(subject: Subject, size: int, protocol: Protocol) -> Findings:
     synchronise(subject.device)
     warmed_s = time.perf_counter() - started
     window = EnergyWindow(subject.device, protocol.idle_window_s)
-    window_s = max(protocol.energy_window_s, window.shortest_s)
-    classified, started = 0, time.perf_counter()
-    for batch in itertools.cycle(feed):
-        subject(batch)
-        classified += len(batch["input_ids"])
-        if time.perf_counter() - started >= window_s:
-            break
+    section_s = max(protocol.energy_window_s, window.shortest_s) / window.sections
+    endless, started = itertools.cycle(feed), time.perf_counter()
+    for _ in range(window.sections - 1):
+        window.lap(classify_for(section_s, subject, endless))
+    last = classify_for(section_s, subject, endless)
     worked_s = time.perf_counter() - started
-    findings = window.close("inference_energy_per_sample", units=classified)
+    findings = window.close("inference_energy_per_sample", units=last)
     findings.spent["energy"] = warmed_s + window.idle_time_s + worked_s
     return findings.add(window.idle_power())
+
+
+def classify_for(seconds: float, subject: Subject, feed: Iterator[Batch]) -> int:
+    """How many rows were classified, batch by batch, when so long had passed."""
+    rows, started = 0, time.perf_counter()
+    for batch in feed:
+        subject(batch)
+        rows += len(batch["input_ids"])
+        if time.perf_counter() - started >= seconds:
+            break
+    return rows

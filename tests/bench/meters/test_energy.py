@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bench.errors import MeasuringError
 from bench.meters import energy
 from bench.meters.energy import (
+    Energy,
     EnergyWindow,
     ModelledEnergy,
     NvmlCounter,
@@ -25,7 +26,8 @@ from bench.meters.energy import (
     integral,
     open_energy_meter,
 )
-from tests.bench.meters.clockwork import Clockwork
+from bench.nouns.measurement import Measurement
+from tests.bench.meters.clockwork import Clockwork, Tape
 from tests.bench.meters.fake_nvml import FakeGpu, field_value, install
 
 WRAPS_AT = 262_143_328_850
@@ -227,15 +229,19 @@ def test_energy_is_given_net_of_idle_and_gross(monkeypatch: pytest.MonkeyPatch, 
     machine.install(monkeypatch, *queries)
     monkeypatch.setattr(energy, "NVML_POLL_S", 0.005)
     window = EnergyWindow("cuda", idle_s=0.2)
-    machine.work(0.6)
-    found = window.close("inference_energy_per_sample", units=3).add(window.idle_power())
+    for _ in range(window.sections - 1):
+        machine.work(0.12)
+        window.lap(1)
+    machine.work(0.12)
+    found = window.close("inference_energy_per_sample", units=1).add(window.idle_power())
     net, gross = (found.metrics[f"inference_energy_per_sample{kind}"] for kind in ("", "_gross"))
-    assert net.value == pytest.approx(150 * 0.6 / 3, rel=0.1)
-    assert gross.value == pytest.approx(200 * 0.6 / 3, rel=0.1)
+    assert net.value == pytest.approx(150 * 0.12, rel=0.1)
+    assert gross.value == pytest.approx(200 * 0.12, rel=0.1)
+    assert len(net.samples) == len(gross.samples) == 5
     assert found.metrics["idle_power"].value == pytest.approx(50, rel=0.02)
     assert found.metrics["idle_power"].unit == "W"
     assert net.source == f"{gross.source}, less idle"
-    assert machine.synchronised == ["cuda"] * 4
+    assert machine.synchronised == ["cuda"] * 20, "at both ends of five sections of idling and of work"
     assert found.unavailable == {}
 
 
@@ -271,10 +277,111 @@ def test_modelled_energy_is_marked_net_gross_and_idle(monkeypatch: pytest.Monkey
         energy, "open_energy_meter", lambda device: Clockwork(lambda window: 10 + 90 * window)
     )
     window = EnergyWindow("cpu", idle_s=0.02)
+    assert window.sections == 1
     time.sleep(0.02)
     found = window.close("compress_energy").add(window.idle_power())
     assert found.metrics.keys() == {"compress_energy", "compress_energy_gross", "idle_power"}
     assert all(metric.estimated for metric in found.metrics.values())
+    assert all(metric.ci_low is metric.ci_high is None for metric in found.metrics.values())
+
+
+def taped(
+    monkeypatch: pytest.MonkeyPatch, idle: list[Energy], work: list[Energy], rows: list[int]
+) -> dict[str, Measurement]:
+    """What a window that reads this while idle and at work gives for so many rows a section."""
+    monkeypatch.setattr(energy, "open_energy_meter", lambda device: Tape([*idle, *work]))
+    window = EnergyWindow("cpu", idle_s=0.0)
+    for done in rows[:-1]:
+        window.lap(done)
+    return window.close(PER_ROW, units=rows[-1]).add(window.idle_power()).metrics
+
+
+PER_ROW = "inference_energy_per_sample"
+STEADY = [Energy(10.0, 2.0)] * 5
+# Student's t of 4 degrees of freedom at 97.5 %, times the standard error of 10, 12, 11, 9 and 13.
+REACH = 2.776445 * 0.5**0.5
+
+
+def test_the_sections_of_work_give_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = [Energy(joules, 1.0) for joules in (10.0, 12.0, 11.0, 9.0, 13.0)]
+    found = taped(monkeypatch, STEADY, work, [1] * 5)
+    net, gross, idle = found[PER_ROW], found[f"{PER_ROW}_gross"], found["idle_power"]
+    assert gross.samples == (10.0, 12.0, 11.0, 9.0, 13.0)
+    assert (gross.ci_low, gross.value, gross.ci_high) == pytest.approx((11 - REACH, 11, 11 + REACH))
+    assert net.samples == (5.0, 7.0, 6.0, 4.0, 8.0)
+    assert (net.ci_low, net.value, net.ci_high) == pytest.approx((6 - REACH, 6, 6 + REACH))
+    assert (idle.ci_low, idle.value, idle.ci_high) == pytest.approx((5, 5, 5))
+    assert not net.estimated
+
+
+def test_the_idle_powers_error_is_in_the_net_interval_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = [Energy(watts, 1.0) for watts in (10.0, 12.0, 11.0, 9.0, 13.0)]
+    steady = taped(monkeypatch, idle, [Energy(200.0, 6.0)] * 5, [3] * 5)
+    assert (steady[PER_ROW].value, steady["idle_power"].value) == pytest.approx(((200 - 66) / 3, 11))
+    assert steady[PER_ROW].ci_high == pytest.approx((200 - 66) / 3 + 2 * REACH), "2 s of idling in each row"
+    assert steady[f"{PER_ROW}_gross"].ci_high == pytest.approx(200 / 3)
+    work = [Energy(50 + joules, 2.0) for joules in (10.0, 12.0, 11.0, 9.0, 13.0)]
+    both = taped(monkeypatch, idle, work, [1] * 5)
+    assert both[PER_ROW].ci_high == pytest.approx(39 + REACH * 5**0.5), "of 1 at work and 2 while idle"
+
+
+sections = st.lists(
+    st.tuples(st.floats(60, 300), st.floats(1, 3), st.integers(1, 50)), min_size=5, max_size=5
+)
+
+
+@given(sections, st.lists(st.floats(5, 50), min_size=5, max_size=5))
+def test_energy_of_a_row_is_all_energy_over_all_rows_within_its_interval(
+    work: list[tuple[float, float, int]], idle: list[float]
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        found = taped(
+            monkeypatch,
+            [Energy(watts, 1.0) for watts in idle],
+            [Energy(watts * seconds, seconds) for watts, seconds, _ in work],
+            [rows for *_, rows in work],
+        )
+    rows = sum(rows for *_, rows in work)
+    spent_j, worked_s = sum(watts * s for watts, s, _ in work), sum(s for _, s, _ in work)
+    net, gross = found[PER_ROW], found[f"{PER_ROW}_gross"]
+    assert gross.value == pytest.approx(spent_j / rows)
+    assert net.value == pytest.approx((spent_j - sum(idle) / 5 * worked_s) / rows)
+    for metric in found.values():
+        assert metric.ci_low is not None
+        assert metric.ci_high is not None
+        assert metric.ci_low <= metric.value <= metric.ci_high
+
+
+def test_work_without_laps_is_one_reading_without_an_interval(packages: list[Path]) -> None:
+    window = EnergyWindow("cpu", idle_s=0.05)
+    spend(packages[0], 5_000_000)
+    found = window.close("compress_energy").add(window.idle_power())
+    for name in ("compress_energy", "compress_energy_gross"):
+        assert found.metrics[name].value == 5.0
+        assert (found.metrics[name].ci_low, found.metrics[name].samples) == (None, ())
+    assert found.metrics["idle_power"].samples == (0.0,) * 5
+
+
+def test_counters_are_read_at_every_lap(packages: list[Path]) -> None:
+    window = EnergyWindow("cpu", idle_s=0.05)
+    for joules in (1, 2, 3, 4):
+        spend(packages[1], joules * 1_000_000)
+        window.lap(2)
+    spend(packages[0], 5_000_000)
+    found = window.close(PER_ROW, units=2).metrics[PER_ROW]
+    assert found.samples == (0.5, 1.0, 1.5, 2.0, 2.5)
+    assert found.value == 1.5
+
+
+def test_a_source_that_breaks_between_laps_leaves_the_reason(packages: list[Path]) -> None:
+    window = EnergyWindow("cpu", idle_s=0.05)
+    spend(packages[0], 1_000_000)
+    (packages[0] / "energy_uj").unlink()
+    window.lap(1)
+    window.lap(1)
+    found = window.close(PER_ROW).add(window.idle_power())
+    assert found.metrics.keys() == {"idle_power"}
+    assert "No such file or directory" in found.unavailable[PER_ROW]
 
 
 def test_the_idle_window_lasts_as_long_as_the_source_needs(monkeypatch: pytest.MonkeyPatch) -> None:

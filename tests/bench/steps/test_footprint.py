@@ -63,6 +63,36 @@ def test_energy_of_a_row_is_that_of_the_window_over_its_rows(
     assert gross * rows == pytest.approx(150 * 1.5, rel=0.2)
 
 
+def test_what_is_measured_is_measured_in_sections(
+    asked: Request,
+    tmp_path: Path,
+    metered: Callable[[OpenMeter], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classified: list[int] = []
+    classify = Subject.__call__
+
+    def count(subject: Subject, batch: Batch) -> torch.Tensor:
+        classified.append(len(batch["input_ids"]))
+        return classify(subject, batch)
+
+    def open_measuring(device: str) -> Clockwork:
+        classified.clear()
+        meter = Clockwork(lambda window: 50 if window < 5 else 150)
+        meter.estimated = False
+        return meter
+
+    monkeypatch.setattr(Subject, "__call__", count)
+    metered(open_measuring)
+    found = measure_footprint(asked, tmp_path, silent)
+    net, gross = (found.metrics[f"inference_energy_per_sample{kind}"] for kind in ("", "_gross"))
+    assert len(net.samples) == len(gross.samples) == len(found.metrics["idle_power"].samples) == 5
+    assert gross.value / net.value == pytest.approx(1.5)
+    assert gross.value * sum(classified) == pytest.approx(150 * 1.5, rel=0.2)
+    assert gross.ci_low is not None
+    assert gross.ci_low < gross.value
+
+
 def test_every_shape_was_run_before_the_energy_is_metered(
     asked: Request,
     tmp_path: Path,

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from bench.errors import BenchError, InputError, MeasuringError
+from bench.errors import InputError, MeasuringError
 from bench.folder import read_document, write_atomically
 from bench.nouns.environment import Environment, NoiseFloor
 from bench.nouns.measurement import measured
 from bench.nouns.run import Budget
 from bench.protocol import PROTOCOL_VERSION, PROTOCOLS
-from bench.workers import died_of, start_server
+from bench.workers import call_apart, start_server
 
 NOISE = Path(".bench/noise")
 STARTING_PAIRED = {"cuda": 0.03, "cpu": 0.05}
@@ -69,6 +66,13 @@ def noise_floor(environment: Environment, device: str, budget: Budget, root: Pat
     )
 
 
+def speed_margin(floor: NoiseFloor | None) -> float:
+    """How far from 1 a ratio of times counts as none: the usual margin, or a measured floor if wider."""
+    from bench.statistics import SPEED_MARGIN
+
+    return max(SPEED_MARGIN, floor.paired if floor and floor.trials else 0.0)
+
+
 def no_longer_than(budget: Budget) -> list[Budget]:
     """The budget and all shorter ones, the longest first."""
     shortest_first = list(PROTOCOLS)
@@ -110,40 +114,19 @@ def run_trials(device: str, budget: Budget, count: int, listen: Callable[[int], 
     context = start_server()
     trials = []
     for seed in range(count):
-        trials.append(trial_apart(context, device, budget, seed))
+        try:
+            trials.append(call_apart(context, trial, device, budget, seed))
+        except MeasuringError as error:
+            raise MeasuringError(f"trial {seed + 1}: {error}") from None
         listen(seed + 1)
     return trials
 
 
-def trial_apart(context: ForkServerContext, device: str, budget: Budget, seed: int) -> Trial:
-    """One A/A trial in a process of its own, which ends with it or with an interruption."""
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=trial, args=(device, budget, seed, sender), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        outcome: Trial | BenchError = receiver.recv()
-    except EOFError:
-        process.join()
-        raise MeasuringError(f"trial {seed + 1}: {died_of(process.exitcode)}") from None
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-    if isinstance(outcome, BenchError):
-        raise outcome
-    return outcome
-
-
-def trial(device: str, budget: Budget, seed: int, channel: Connection) -> None:
-    """Send a trial, or what kept it from being run, through `channel`; torch is imported here already."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def trial(device: str, budget: Budget, seed: int) -> Trial:
+    """A trial, in a worker: torch is imported there already."""
     from bench.steps.noise import run_trial
 
-    try:
-        channel.send(run_trial(device, budget, seed))
-    except BenchError as error:
-        channel.send(error)
+    return run_trial(device, budget, seed)
 
 
 def floor_of(trials: Sequence[Trial], environment: Environment, budget: Budget) -> NoiseFloor:

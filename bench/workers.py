@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from bench import worker
 from bench.environment import worker_environment
-from bench.errors import BenchError, InputError, Refusal
+from bench.errors import BenchError, InputError, MeasuringError, Refusal
 
 LOG_LINES = 5
 
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 Listener = Callable[[str, int, int], None]
 
 
@@ -98,6 +102,45 @@ def start_server() -> ForkServerContext:
         os.environ.update(before)
     first.join()
     return context
+
+
+def call_apart(
+    context: ForkServerContext,
+    function: Callable[Arguments, Answer],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Answer:
+    """What `function` returns in a process of its own, which ends with it or with an interruption.
+
+    Raises `BenchError` as the function did, `MeasuringError` where its process dies.
+    """
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=answer, args=(sender, function, args, kwargs), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        outcome: Answer | BenchError = receiver.recv()
+    except EOFError:
+        process.join()
+        raise MeasuringError(died_of(process.exitcode)) from None
+    finally:
+        process.kill()
+        process.join()
+        receiver.close()
+    if isinstance(outcome, BenchError):
+        raise outcome
+    return outcome
+
+
+def answer(
+    channel: Connection, function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Send what `function` returns, or what kept it from that, through `channel`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        channel.send(function(*args, **kwargs))
+    except BenchError as error:
+        channel.send(error)
 
 
 def died_of(exit_code: int | None) -> str:

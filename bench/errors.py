@@ -18,8 +18,8 @@ import enum
 class ExitCode(enum.IntEnum):
     """How the `bench` command ends.
 
-    `FAILED` is a regression beyond what was allowed, or a variant that failed; `CANNOT_TELL` is where something
-    could not be measured or compared, so that a gate has nothing to judge.
+    `FAILED` is a regression beyond what was allowed, or a variant that failed; `CANNOT_TELL` is where
+    something could not be measured or compared, so that a gate has nothing to judge.
     """
 
     OK = 0

@@ -1,4 +1,4 @@
-"""A run's folder: `run.json`, `predictions/`, `report.md`, `artifacts/`, and the options asked for."""
+"""A run's folder: `run.json`, `predictions/`, the reports, `artifacts/`, and the options asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.options import Options
 
 DEFAULT_ROOT = Path(".bench/runs")
 Read = TypeVar("Read", bound=BaseModel)
-RUN, OPTIONS, REPORT = "run.json", "options.json", "report.md"
+RUN, OPTIONS, REPORT, PAGE = "run.json", "options.json", "report.md", "report.html"
 LONGEST_NAME = 120
 
 

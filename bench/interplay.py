@@ -13,7 +13,7 @@ from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import Interplay, InterplayWord
 from bench.recommend import read
-from bench.statistics import Side, beside_margin, mean_interval, over_product
+from bench.statistics import Side, beside_margin, mean_interval, quotient
 
 WORDS: dict[Side, InterplayWord] = {
     "above": "reinforce",
@@ -50,7 +50,7 @@ def interplay(
     if any(found is None for found in speedups):
         return None
     whole, *alone = [found for found in speedups if found]
-    ratio, (low, high) = over_product(whole, alone)
+    ratio, (low, high) = quotient([whole], alone)
     margin = (1 + result.verdicts["speedup"].margin) ** math.sqrt(len(speedups)) - 1
     side, reason = beside_margin(low, high, margin)
     together, without, *singly = [right(predictions(row)) for row in (result, dense, *parts)]

@@ -15,7 +15,9 @@ from bench.nouns.run import Budget, Keep, Padding, Shape
 class Options(BaseModel):
     """One field per option of `bench run`; None where the task or the budget decides.
 
-    `folder` is where the command was given: relative paths start there.
+    `folder` is where the command was given: relative paths start there. `as_it_is` takes the model as an
+    artifact that stands for dense. `baseline` and `fail_on`, `strict` and `allow_missing_baseline` are the
+    gate's, where None those of `[tool.bench]`; `exports` are files by format.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,6 +56,15 @@ class Options(BaseModel):
     out: Path | None = None
     cache: Path = Path(".bench/cache")
     remeasure: bool = False
+    as_it_is: bool = False
+    baseline: str | None = None
+    fail_on: tuple[str, ...] | None = None
+    strict: bool | None = None
+    allow_missing_baseline: bool | None = None
+    save_baseline: str | None = None
+    exports: dict[str, Path] = Field(default_factory=dict)
+    github: bool = False
+    track: str | None = None
     command: str = "bench run"
     folder: Path = Field(default_factory=Path.cwd)
 

@@ -12,7 +12,7 @@ from bench.environment import cores
 from bench.errors import InputError, did_you_mean
 from bench.meters.carbon import carbon_of
 from bench.meters.nvml import devices
-from bench.nouns.run import Budget, Config, Padding, Shape
+from bench.nouns.run import DENSE, Budget, Config, Padding, Shape
 from bench.nouns.task import Task
 from bench.options import Options
 from bench.protocol import PROTOCOL_VERSION
@@ -20,6 +20,7 @@ from bench.tasks.built_in import TASKS, BuiltIn
 from bench.tasks.files import FileOptions, load_files
 from compressors import hub
 from compressors.artifact import config_class_names, longest_row, read_config
+from compressors.checkpoint import Load
 from compressors.presets import expand
 from compressors.registry import add_plugins
 from compressors.variant import Variant, check_continued
@@ -41,6 +42,8 @@ class Plan:
     """Everything a run needs, defaults filled in.
 
     `checkpoints` are the task's and those that variants read, with the commit of one that came from a hub.
+    `anchor` says what the others are measured against: the dense model in float32, or `load:` an artifact,
+    run as it was made.
     """
 
     task: Task
@@ -50,6 +53,7 @@ class Plan:
     cache: Path
     checkpoints: dict[str, str | None]
     remeasure: bool
+    anchor: str = DENSE
 
     @property
     def files(self) -> list[Path]:
@@ -84,7 +88,8 @@ def make_plan(options: Options) -> Plan:
     config = fill_in(options, task, variants, device, longest)
     plugins = tuple(plugin.resolve() for plugin in options.plugins)
     cache = options.cache.resolve()
-    return Plan(task, tuple(variants), config, plugins, cache, checkpoints, options.remeasure)
+    anchor = Variant((Load(task.model or ""),)).name if options.as_it_is else DENSE
+    return Plan(task, tuple(variants), config, plugins, cache, checkpoints, options.remeasure, anchor)
 
 
 def check_numbers(options: Options) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from bench.nouns.environment import Caution
 from bench.nouns.run import DENSE, Result, Run
-from bench.nouns.verdict import AccuracyVerdict
-from bench.statistics import CONFIDENCE, Outcome, holm, judge
+from bench.nouns.verdict import AccuracyVerdict, Choice
+from bench.statistics import CONFIDENCE, Outcome, holm, judge, loss_p_value
 from bench.training_speedup import CONTROL
+
+MOST_TENTHS = 100
 
 
 def judge_accuracy(dense: Path, variant: Path, margin: float) -> dict[str, AccuracyVerdict]:
@@ -34,7 +36,24 @@ def read(predictions: Path) -> dict[str, list[Outcome]]:
 
 
 def recommend(run: Run) -> None:
-    """Mark the fastest variant that keeps accuracy: chosen on the validation rows, judged on the test rows.
+    """Mark the recommended variant; see `recommended`."""
+    chosen = recommended(run, run.config.accuracy_margin)
+    for result in run.results:
+        result.recommended = result.variant == chosen
+
+
+def choices(run: Run) -> list[Choice]:
+    """What would be recommended for every loss of accuracy up to 10 points, in steps of a tenth."""
+    found: list[Choice] = []
+    for tenths in range(MOST_TENTHS + 1) if run.status == "complete" else ():
+        variant = recommended(run, tenths / 1000)
+        if not found or found[-1].variant != variant:
+            found.append(Choice(margin=tenths / 1000, variant=variant))
+    return found
+
+
+def recommended(run: Run, margin: float) -> str | None:
+    """The fastest variant that keeps accuracy: chosen on the validation rows, judged on the test rows.
 
     Those faster than dense that lose less than the margin on the validation rows are chosen; whether they
     keep accuracy is judged on the test rows, Holm-adjusted over all of them. Without validation rows all the
@@ -42,15 +61,19 @@ def recommend(run: Run) -> None:
     """
     seeds: dict[str, list[Result]] = {}
     for result in run.results:
-        result.recommended = False
         if result.variant != DENSE:
             seeds.setdefault(result.variant, []).append(result)
-    candidates = [results for results in seeds.values() if all(result.is_candidate for result in results)]
-    p_values = [max(result.accuracy_kept["test"].p_value for result in results) for results in candidates]
+    candidates = [rows for rows in seeds.values() if all(result.is_candidate(margin) for result in rows)]
+    p_values = [max(p_value_of(row.accuracy_kept["test"], margin) for row in rows) for rows in candidates]
     adjusted = zip(candidates, holm(p_values), strict=True)
-    kept = [results for results, p_value in adjusted if p_value <= 1 - CONFIDENCE]
-    for result in max(kept, key=slowest, default=[]):
-        result.recommended = True
+    kept = [rows for rows, p_value in adjusted if p_value <= 1 - CONFIDENCE]
+    best = max(kept, key=slowest, default=None)
+    return best[0].variant if best else None
+
+
+def p_value_of(verdict: AccuracyVerdict, margin: float) -> float:
+    """The verdict's p-value for another margin."""
+    return loss_p_value(verdict.gained, verdict.lost, verdict.rows, margin)
 
 
 def slowest(results: list[Result]) -> float:

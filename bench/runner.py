@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.answers import packed
+from bench.break_even import add_break_even
 from bench.cache import Cache, Step, depends_on_machine, files_fingerprint, fingerprints, remove, step_id
-from bench.calibration import noise_floor
+from bench.calibration import noise_floor, speed_margin
 from bench.display import Display
 from bench.environment import fingerprint, is_shared, precision_cautions
 from bench.errors import BenchError, Refusal
@@ -23,8 +25,8 @@ from bench.nouns.environment import Caution, Environment
 from bench.nouns.measurement import SPEEDUPS, Measurement
 from bench.nouns.run import DENSE, Result, ResultStatus, Run
 from bench.plan import Plan
-from bench.recommend import judge_accuracy, recommend, training_cautions
-from bench.statistics import SPEED_MARGIN, speed_verdict
+from bench.recommend import judge_accuracy, read, recommend, training_cautions
+from bench.statistics import speed_verdict
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import summary, write_task
 from bench.training_speedup import add_training_speedups
@@ -34,20 +36,17 @@ from compressors import hub
 from compressors.artifact import ARTIFACT
 from compressors.variant import Variant, refuse_missing_packages
 
+MEASURING: tuple[StepKind, ...] = ("timing", "footprint")
 COST = ("compress_wall_time", "compress_energy", "compress_energy_gross")
 
 
-def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | None = None) -> Run:
-    """Do what the plan says; `run.json` is rewritten after every variant, so an end at any time loses one.
-
-    `earlier` is the same run, broken off: its `ok` results stay. Raises `BenchError` where dense itself
-    cannot be made. A `KeyboardInterrupt` passes through, the document left complete up to there.
-    """
+def begin(plan: Plan, name: str) -> Run:
+    """The plan's run document, on this machine and without results."""
     environment = fingerprint()
     environment.noise_floor = noise_floor(environment, plan.config.device, plan.config.budget)
-    run = Run(
-        id=folder.path.name,
-        started_at=earlier.started_at if earlier else datetime.now(UTC),
+    return Run(
+        id=name,
+        started_at=datetime.now(UTC),
         status="running",
         environment=environment,
         task=summary(plan.task),
@@ -55,6 +54,24 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         fingerprints=fingerprints(plan.task, plan.checkpoints, plan.plugins, plan.files),
         checkpoints=plan.checkpoints,
     )
+
+
+def run_plan(
+    plan: Plan,
+    folder: RunFolder,
+    display: Display,
+    earlier: Run | None = None,
+    doubtful: Callable[[Run], Sequence[Result]] = lambda run: (),
+) -> Run:
+    """Do what the plan says; `run.json` is rewritten after every variant, so an end at any time loses one.
+
+    `earlier` is the same run, broken off: its `ok` results stay. `doubtful` says at the end which results are
+    to be measured once more. Raises `BenchError` where dense itself cannot be made. A `KeyboardInterrupt`
+    passes through, the document left complete up to there.
+    """
+    run = begin(plan, folder.path.name)
+    environment = run.environment
+    run.started_at = earlier.started_at if earlier else run.started_at
     done = {(row.variant, row.seed): row for row in earlier.results if row.status == "ok"} if earlier else {}
     rows = [(variant, seed) for variant in plan.variants for seed in plan.config.seeds]
     started = time.perf_counter()
@@ -68,11 +85,10 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
             for number, (variant, seed) in enumerate(rows, start=1):
                 display.begin(variant.name, number, len(rows))
                 result = done.get((variant.name, seed)) or bench.result(variant, seed)
-                bench.judge_speed(result)
-                explain_speed(result, variant, plan.config.device, environment.cpu_features)
-                run.results.append(result)
+                run.results.append(bench.judged(result, variant))
                 folder.write(run)
                 display.end(result)
+            bench.measure_again(run, doubtful(run))
         run.status = "complete"
     except BaseException:
         run.status = "interrupted"
@@ -81,6 +97,7 @@ def run_plan(plan: Plan, folder: RunFolder, display: Display, earlier: Run | Non
         run.wall_time = plain_time(time.perf_counter() - started + time_of(earlier, "wall_time"))
         add_training_speedups(run)
         add_interplay(run, bench.predictions)
+        add_break_even(run)
         if run.status == "complete":
             recommend(run)
         seen_before = earlier.environment.warnings if earlier else []
@@ -136,6 +153,7 @@ class Workbench:
     _steps: dict[str, Step] = field(default_factory=dict)
     _failed: dict[str, BenchError] = field(default_factory=dict)
     _spent: dict[str, float] = field(default_factory=dict)
+    _again: bool = False
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.plan.cache)
@@ -159,6 +177,27 @@ class Workbench:
             status: ResultStatus = "skipped" if isinstance(error, Refusal) else "failed"
             return Result(variant=variant.name, seed=seed, status=status, reason=str(error))
 
+    def judged(self, result: Result, variant: Variant) -> Result:
+        """The same row with the verdicts on its speed, and why it is not faster where it is not."""
+        self.judge_speed(result)
+        explain_speed(result, variant, self.plan.config.device, self.environment.cpu_features)
+        return result
+
+    def measure_again(self, run: Run, doubtful: Sequence[Result]) -> None:
+        """Put a second measurement of these results, whatever lies in the cache, in place of the first."""
+        self._again = True
+        self._steps = {key: step for key, step in self._steps.items() if step.kind not in MEASURING}
+        variants = {variant.name: variant for variant in self.plan.variants}
+        for number, first in enumerate(doubtful, start=1):
+            self.display.begin(f"{first.variant} once more", number, len(doubtful))
+            result = self.judged(self.result(variants[first.variant], first.seed), variants[first.variant])
+            speedup = first.metrics.get("speedup")
+            said = f"; its speedup was {speedup.value:.3f}" if speedup else ""
+            result.notes.append(f"measured once more, since the first time a gate failed{said}")
+            run.results[run.results.index(first)] = result
+            self.folder.write(run)
+            self.display.end(result)
+
     def drop_artifacts(self, dropped: Sequence[Result], kept: Sequence[Result]) -> None:
         """Remove artifacts from the run folder, and from the cache every model that no kept one is."""
         for result in dropped:
@@ -180,7 +219,7 @@ class Workbench:
 
     def _measured(self, variant: Variant, seed: int) -> Result:
         """Make the variant, measure it, and put everything that was found into its row."""
-        dense = self._step("dense", DENSE, seed)
+        dense = self._step("dense", self.plan.anchor, seed)
         teacher = self._step("teacher", DENSE, seed, dense=dense) if variant.needs_teacher else None
         equal, no_equal = self._equal(variant, seed, dense)
         trained, made = None, dense
@@ -211,6 +250,7 @@ class Workbench:
             **{key: value for key, value in findings if key in Result.model_fields},
         )
         predictions = self.folder.add_predictions(name, timing.folder / PREDICTIONS)
+        result.right = packed([outcome.is_right for outcome in read(predictions)["test"]])
         if variant.name != DENSE:
             dense_predictions = self.folder.predictions(self.name(DENSE, seed))
             result.accuracy_kept = judge_accuracy(dense_predictions, predictions, config.accuracy_margin)
@@ -223,7 +263,7 @@ class Workbench:
         that brings a model of its own.
         """
         setting = variant.setting
-        if not setting.parts or setting.name == variant.name:
+        if not setting.parts or setting.name == variant.name or self.plan.anchor != DENSE:
             return None, None
         try:
             return self._step("compress", setting.name, seed, dense=dense), None
@@ -236,8 +276,7 @@ class Workbench:
         """Put verdicts on the speed-ups, beyond the usual margin or this machine's floor if that is wider."""
         if result.variant == DENSE or result.status != "ok":
             return
-        floor = self.environment.noise_floor
-        margin = max(SPEED_MARGIN, floor.paired if floor and floor.trials else 0.0)
+        margin = speed_margin(self.environment.noise_floor)
         result.verdicts = {
             name: speed_verdict(result.metrics.get(name), margin, result.unavailable.get(name))
             for name in SPEEDUPS
@@ -277,7 +316,7 @@ class Workbench:
             snapshots=hub.snapshots(),
             **{name: step.folder for name, step in read.items()},
         )
-        measuring = kind in ("timing", "footprint")
+        measuring = kind in MEASURING
         ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
         if measuring:
             ids |= {name: files_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
@@ -287,7 +326,8 @@ class Workbench:
         if name in self._failed:
             raise self._failed[name]
         if name not in self._steps:
-            found = None if measuring and self.plan.remeasure else self.cache.find(kind, name)
+            anew = measuring and (self.plan.remeasure or self._again)
+            found = None if anew else self.cache.find(kind, name)
             self._steps[name] = found or self._do(kind, name, request)
         return self._steps[name]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -152,32 +152,36 @@ def speed_verdict(measurement: Measurement | None, margin: float, reason: str | 
 
 def beside_margin(low: float, high: float, margin: float) -> tuple[Side, str]:
     """Where the interval of a ratio lies, beside 1 with a `margin` to either side; and that in words."""
-    least, most = 1 / (1 + margin), 1 + margin
-    shown = f"{low:.3f} to {high:.3f}"
+    return beside((low, high), (1 / (1 + margin), 1 + margin), "{:.3f}".format)
+
+
+def beside(interval: Interval, limits: Interval, write: Callable[[float], str]) -> tuple[Side, str]:
+    """Where an interval lies beside two limits; and that in words, numbers as `write` has them."""
+    (low, high), (least, most) = interval, limits
+    shown, within = f"{write(low)} to {write(high)}", f"{write(least)} to {write(most)}"
     if low > most:
-        return "above", f"the whole interval, {shown}, lies above {most:.3f}"
+        return "above", f"the whole interval, {shown}, lies above {write(most)}"
     if high < least:
-        return "below", f"the whole interval, {shown}, lies below {least:.3f}"
+        return "below", f"the whole interval, {shown}, lies below {write(least)}"
     if least <= low and high <= most:
-        return "within", f"the whole interval, {shown}, lies within {least:.3f} to {most:.3f}"
-    return "partly", f"the interval, {shown}, is partly within {least:.3f} to {most:.3f}"
+        return "within", f"the whole interval, {shown}, lies within {within}"
+    return "partly", f"the interval, {shown}, is partly within {within}"
 
 
-def over_product(whole: Measurement, parts: Sequence[Measurement]) -> tuple[float, Interval]:
-    """`whole` over the product of `parts`, all positive, and its 95 % interval from their own intervals.
+def quotient(over: Sequence[Measurement], under: Sequence[Measurement]) -> tuple[float, Interval]:
+    """The product of `over` by that of `under`, all positive, and its 95 % interval from their own intervals.
 
     On logarithms, by the method of variance estimates recovery (Zou and Donner, Statistics in Medicine,
-    2008), which holds for quantities measured independently.
+    2008), which holds for quantities measured independently. One without an interval counts as exact.
     """
+    value = math.prod(each.value for each in over) / math.prod(each.value for each in under)
     below, above = 0.0, 0.0
-    for measurement, is_whole in [(whole, True), *((part, False) for part in parts)]:
-        low, high = measurement.ci_low, measurement.ci_high
-        assert low is not None
-        assert high is not None
+    for measurement, is_over in [*((each, True) for each in over), *((each, False) for each in under)]:
+        low = measurement.value if measurement.ci_low is None else measurement.ci_low
+        high = measurement.value if measurement.ci_high is None else measurement.ci_high
         down, up = math.log(measurement.value / low), math.log(high / measurement.value)
-        below += (down if is_whole else up) ** 2
-        above += (up if is_whole else down) ** 2
-    value = whole.value / math.prod(part.value for part in parts)
+        below += (down if is_over else up) ** 2
+        above += (up if is_over else down) ** 2
     return value, (value * math.exp(-math.sqrt(below)), value * math.exp(math.sqrt(above)))
 
 
@@ -264,7 +268,7 @@ def judge(dense: Sequence[Outcome], variant: Sequence[Outcome], margin: float) -
         low=low,
         high=high,
         margin=margin,
-        p_value=float(stats.norm.sf(score(gained, lost, rows, -margin))),
+        p_value=loss_p_value(gained, lost, rows, margin),
         rows=rows,
         rows_needed=rows_needed,
         gained=gained,
@@ -322,6 +326,11 @@ def class_changes(dense: Sequence[Outcome], variant: Sequence[Outcome]) -> list[
         )
         for label, (gained, lost), p_value in zip(labels, counts, adjusted, strict=True)
     ]
+
+
+def loss_p_value(gained: int, lost: int, rows: int, margin: float) -> float:
+    """One-sided p-value of a loss of `margin` or more, by Tango's score test."""
+    return float(stats.norm.sf(score(gained, lost, rows, -margin)))
 
 
 def score(gained: int, lost: int, rows: int, difference: float) -> float:

@@ -19,7 +19,6 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch.utils.benchmark import Timer
-from transformers import BertConfig, BertForSequenceClassification
 
 from bench.meters.feeds import headline
 from bench.meters.rounds import (
@@ -33,53 +32,23 @@ from bench.meters.rounds import (
 )
 from bench.meters.subject import Subject, load_subject
 from bench.nouns.measurement import measured
-from bench.nouns.task import Example
 from bench.protocol import PROTOCOLS
-from bench.scratch import train_tokenizer
 from bench.statistics import SPEED_MARGIN, ratio, share_interval, speed_verdict
-from benchmarks.deeper import Deeper
-from compressors import artifact
-from compressors.variant import Variant
-from tests.compressors.tiny import context_of
+from benchmarks.deeper import LAYERS, MAX_LENGTH, deep_artifacts, short_rows
 
 TRIALS = 100
-LAYERS, HIDDEN, FFN, BATCH = 20, 128, 256, 16
+BATCH = 16
 SECONDS = 6.0
 PROTOCOL = replace(PROTOCOLS["standard"], min_time_s=0.0, max_time_s=SECONDS)
-WORDS = [
-    f"{start}{end}" for start in ("ba", "de", "mi", "to", "su", "ka") for end in ("lo", "ne", "ri", "pa")
-]
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[Example]:
-    rng = random.Random(0)
-    return [Example(" ".join(rng.choices(WORDS, k=rng.randrange(4, 24))), i % 2) for i in range(320)]
-
-
-@pytest.fixture(scope="module")
-def subjects(rows: list[Example], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
     """Dense of 20 layers, a copy of it, one with half of them, and those with 5 % and 10 % more."""
-    torch.manual_seed(0)
-    root, tokenizer = tmp_path_factory.mktemp("artifacts"), train_tokenizer(rows, 32)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        intermediate_size=FFN,
-        max_position_embeddings=64,
-    )
-    made = {}
-    for name, layers in {"dense": 0, "copy": 0, "+5 %": 1, "+10 %": 2, "half": -LAYERS // 2}.items():
-        torch.manual_seed(0)
-        config.num_hidden_layers = LAYERS + min(layers, 0)
-        model = BertForSequenceClassification(config).eval()
-        if layers > 0:
-            model = Deeper(layers=layers).finish(model, context_of(model, tokenizer))
-        artifact.save(model, tokenizer, Variant(), root / name)
-        made[name] = load_subject(name, root / name, rows, 32, "cpu")
-    return made
+    rows = short_rows(320)
+    layers = {"dense": 0, "copy": 0, "+5 %": 1, "+10 %": 2, "half": -LAYERS // 2}
+    folders = deep_artifacts(tmp_path_factory.mktemp("artifacts"), rows, layers)
+    return {name: load_subject(name, folder, rows, MAX_LENGTH, "cpu") for name, folder in folders.items()}
 
 
 class Bout:
@@ -174,7 +143,7 @@ def test_added_work_is_found(
 
     psutil.cpu_times_percent()
     benchmark.pedantic(trial, rounds=TRIALS)
-    times_s = benchmark.stats.stats.data  # type: ignore[union-attr]
+    times_s = benchmark.stats.stats.data
     say(
         benchmark,
         words=dict(words),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from bench.cli import catalogue, machine, report, run
+from bench.cli import catalogue, compare, machine, report, run
 from bench.cli.shared import terminal
 from bench.errors import BenchError, ExitCode
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
+    "compare": compare.compare,
+    "gate": compare.gate,
     "report": report.report,
     "study": report.study,
     "export": report.export,
@@ -32,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 for name, command in COMMANDS.items():
     app.command(name=name)(command)
+app.add_typer(compare.baseline, name="baseline")
 
 
 def main() -> None:

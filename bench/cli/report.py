@@ -7,20 +7,78 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.shared import show, terminal
+from bench.cli.shared import (
+    ExportCsv,
+    ExportHtml,
+    ExportJson,
+    ExportJunit,
+    ExportLatex,
+    ExportMarkdown,
+    ExportPytestBenchmark,
+    Github,
+    Track,
+    check_github,
+    export_runs,
+    named_exports,
+    say,
+    show,
+    tell_github,
+    terminal,
+)
 from bench.errors import InputError
 
 
 def report(
-    run: Annotated[
-        Path | None, typer.Argument(help="Run folder or run.json; default the latest run.")
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN]…", help="Run folders or documents; default the latest run."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The run document on stdout.")] = False,
+    export_html: ExportHtml = None,
+    export_markdown: ExportMarkdown = None,
+    export_csv: ExportCsv = None,
+    export_json: ExportJson = None,
+    export_latex: ExportLatex = None,
+    export_pytest_benchmark: ExportPytestBenchmark = None,
+    export_junit: ExportJunit = None,
+    github: Github = False,
+    track: Track = None,
 ) -> None:
-    """Print a run's tables again."""
+    """Print a run's tables again, or those of several runs side by side."""
+    from bench import trackers
     from bench.folder import latest_run, read_run
+    from bench.outputs import Outputs
+    from reports import console, side_by_side
+    from reports import github as summaries
+    from reports.content import essentials
 
-    show(read_run(run or latest_run()), json)
+    files = named_exports(
+        html=export_html,
+        markdown=export_markdown,
+        csv=export_csv,
+        json=export_json,
+        latex=export_latex,
+        pytest_benchmark=export_pytest_benchmark,
+        junit=export_junit,
+    )
+    Outputs(files).check()
+    check_github(github)
+    if track is not None:
+        trackers.check(track)
+    places = runs or [latest_run()]
+    found = {name: read_run(place) for name, place in zip(side_by_side.called(places), places, strict=True)}
+    export_runs(files, found)
+    if len(found) == 1:
+        show(next(iter(found.values())), json)
+    elif json:
+        raise InputError(f"--json prints one run, and here are {len(found)}; use --export-json FILE")
+    else:
+        console.lay_out(essentials(side_by_side.report(found)), terminal(), "More with --export-markdown FILE")
+    for place, run in zip(places, found.values(), strict=True):
+        if github:
+            tell_github(summaries.summary_of_run(run), [])
+        if track is not None:
+            say(trackers.track(track, run, place if place.is_dir() else None))
 
 
 def study(

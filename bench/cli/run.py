@@ -1,8 +1,7 @@
-"""`bench run`: from options to a plan, and from a plan to a run, its report and its exit code."""
+"""`bench run`: from options to a plan, and from a plan to a job."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,17 +9,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.shared import choose_budget, show, terminal
-from bench.errors import ExitCode, InputError
+from bench.cli.gating import gate_of
+from bench.cli.job import Job, carry_out, check_outputs
+from bench.cli.resume import resume_run
+from bench.cli.shared import (
+    GATE,
+    OUTPUT,
+    AllowMissingBaseline,
+    ExportComment,
+    ExportCsv,
+    ExportHtml,
+    ExportJson,
+    ExportJunit,
+    ExportLatex,
+    ExportMarkdown,
+    ExportPytestBenchmark,
+    FailOn,
+    Github,
+    Strict,
+    Track,
+    choose_budget,
+    named_exports,
+    terminal,
+)
+from bench.errors import InputError
 
 if TYPE_CHECKING:
-    from bench.folder import RunFolder
-    from bench.nouns.environment import Environment
-    from bench.nouns.run import Config, Run
     from bench.options import Options
-    from bench.plan import Plan
 
-DATA, TRAINING, OUTPUT = "Your model and data", "Training and measuring", "Output"
+DATA, TRAINING = "Your model and data", "Training and measuring"
 
 
 def run(
@@ -159,6 +176,27 @@ def run(
         Path | None,
         typer.Option(help="Go on with the run in this folder, as it was asked.", rich_help_panel=OUTPUT),
     ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Compare with this baseline, or run.", rich_help_panel=GATE),
+    ] = None,
+    fail_on: FailOn = None,
+    strict: Strict = None,
+    allow_missing_baseline: AllowMissingBaseline = None,
+    save_baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep the run as a baseline, if it passes.", rich_help_panel=GATE),
+    ] = None,
+    export_html: ExportHtml = None,
+    export_markdown: ExportMarkdown = None,
+    export_csv: ExportCsv = None,
+    export_json: ExportJson = None,
+    export_latex: ExportLatex = None,
+    export_pytest_benchmark: ExportPytestBenchmark = None,
+    export_junit: ExportJunit = None,
+    export_comment: ExportComment = None,
+    github: Github = False,
+    track: Track = None,
     json: Annotated[
         bool, typer.Option("--json", help="The run document on stdout.", rich_help_panel=OUTPUT)
     ] = False,
@@ -210,6 +248,23 @@ def run(
         out=out,
         cache=cache,
         remeasure=remeasure,
+        baseline=baseline,
+        fail_on=None if fail_on is None else tuple(fail_on),
+        strict=strict,
+        allow_missing_baseline=allow_missing_baseline,
+        save_baseline=save_baseline,
+        exports=named_exports(
+            html=export_html,
+            markdown=export_markdown,
+            csv=export_csv,
+            json=export_json,
+            latex=export_latex,
+            pytest_benchmark=export_pytest_benchmark,
+            junit=export_junit,
+            comment=export_comment,
+        ),
+        github=github,
+        track=track,
         command=shlex.join(["bench", *sys.argv[1:]]),
     )
     start_run(options, dry_run, json)
@@ -229,7 +284,9 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
     from bench.folder import RunFolder
     from bench.plan import make_plan
 
+    check_outputs(options)
     plan = make_plan(options)
+    gate = gate_of(options, plan)
     expected = estimate(plan)
     if dry_run and as_json:
         raise InputError("--json prints a run, and --dry-run makes none; drop one of them")
@@ -253,102 +310,4 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
     except InputError:
         folder.discard()
         raise
-    carry_out(plan, folder, as_json)
-
-
-def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
-    """Go on with a run, asked as it was; other options are refused, since they would be ignored."""
-    from bench.cache import fingerprints
-    from bench.environment import fingerprint
-    from bench.folder import RunFolder
-    from bench.plan import make_plan
-
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE" and name not in ("resume", "json"):
-            raise InputError(f"--resume goes on as the run was asked: drop --{name.replace('_', '-')}")
-    folder = RunFolder(path.absolute())
-    options = folder.options()
-    go_to(options.folder)
-    for plugin in options.plugins:
-        terminal(stderr=True).print(f"running the plugin {plugin}", markup=False, highlight=False)
-    earlier, plan = folder.read(), make_plan(options)
-    known = fingerprints(plan.task, plan.checkpoints, plan.plugins, plan.files)
-    changed = changes(earlier, plan.config, known, fingerprint())
-    if changed:
-        raise InputError(f"--resume {path}: {changed} changed since; start a new run in another folder")
-    carry_out(plan, folder, as_json, earlier)
-
-
-def go_to(folder: Path) -> None:
-    """Work where the run was started, so that its relative paths mean what they meant."""
-    try:
-        os.chdir(folder)
-    except OSError as error:
-        raise InputError(
-            f"--resume: the run was started in {folder}, which cannot be used ({error.strerror})"
-        ) from None
-
-
-def changes(
-    earlier: Run, config: Config, fingerprints: dict[str, str], environment: Environment
-) -> str | None:
-    """What of a run is no longer what it was, so that its results cannot stand beside new ones.
-
-    An extra counts where a result was made with it: one that a row was skipped for may have come since.
-    """
-    from bench.cache import packages_of
-    from bench.environment import EXTRAS
-
-    for name, value in fingerprints.items():
-        if earlier.fingerprints.get(name) != value:
-            return {"rows": "its data", "model": "its model", "code": "bench itself"}.get(name, f"the {name}")
-    if config != earlier.config:
-        return "its configuration"
-    if environment.measuring_key != earlier.environment.measuring_key:
-        return "the machine, its threads or its settings"
-    used = {package for row in earlier.results if row.status == "ok" for package in packages_of(row.variant)}
-    before, now = (
-        {name: found for name, found in versions.items() if name not in EXTRAS or name in used}
-        for versions in (earlier.environment.versions, environment.versions)
-    )
-    if before != now:
-        return "a library"
-    return None
-
-
-def carry_out(plan: Plan, folder: RunFolder, as_json: bool, earlier: Run | None = None) -> None:
-    """Run the plan, write the report, print it; an interruption prints what there is and exits 130.
-
-    Bad input that only shows when dense is made takes the run folder back.
-    """
-    from bench.display import open_display
-    from bench.runner import run_plan
-
-    errors = terminal(stderr=True)
-    for note in plan.task.notes:
-        errors.print(note, markup=False, highlight=False, soft_wrap=True)
-    code = ExitCode.OK
-    try:
-        with open_display(errors) as display:
-            result = run_plan(plan, folder, display, earlier)
-        if any(row.status == "failed" for row in result.results):
-            code = ExitCode.FAILED
-    except InputError:
-        if earlier is None:
-            folder.discard()
-        raise
-    except KeyboardInterrupt:
-        result, code = folder.read(), ExitCode.INTERRUPTED
-    write_report(folder, result)
-    show(result, as_json)
-    errors.print(f"{folder.path}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(code)
-
-
-def write_report(folder: RunFolder, result: Run) -> None:
-    """Write `report.md` into the run folder."""
-    from bench.folder import REPORT, write_atomically
-    from reports import markdown
-
-    write_atomically(folder.path / REPORT, markdown.render(result))
+    carry_out(Job(options, plan, folder, gate), as_json)

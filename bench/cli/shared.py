@@ -1,16 +1,68 @@
-"""What the commands share: where their text goes, how a run is shown, which budget was asked for."""
+"""What the commands share: options, where their text goes, and what is written of a run or a comparison."""
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 
 from bench.errors import InputError
 
 if TYPE_CHECKING:
+    from bench.nouns.comparison import Comparison
     from bench.nouns.run import Run
+
+OUTPUT, GATE = "Output", "Gate"
+
+
+def export_option(name: str, what: str) -> Any:
+    """The option `--export-NAME FILE`."""
+    option = typer.Option(f"--export-{name}", metavar="FILE", help=what, rich_help_panel=OUTPUT)
+    return Annotated[Path | None, option]
+
+
+ExportHtml = export_option("html", "The report as one page that opens offline.")
+ExportMarkdown = export_option("markdown", "The report as Markdown.")
+ExportCsv = export_option("csv", "Every figure, a line each.")
+ExportJson = export_option("json", "The document.")
+ExportLatex = export_option("latex", "The tables for LaTeX with booktabs.")
+ExportPytestBenchmark = export_option("pytest-benchmark", "Rounds for pytest-benchmark compare.")
+ExportJunit = export_option("junit", "A test case a variant, or a gated figure, as JUnit XML.")
+ExportComment = export_option("comment", "The gate's outcome as a pull request's comment.")
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC:AMOUNT",
+        help="How much worse a metric may be: speedup:5%, accuracy:1pt, disk_size:1%. Repeatable.",
+        rich_help_panel=GATE,
+    ),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict/--no-strict", help="Fail where it cannot be told, too.", rich_help_panel=GATE),
+]
+AllowMissingBaseline = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-missing-baseline/--no-allow-missing-baseline",
+        help="Only say so where there is no baseline yet.",
+        rich_help_panel=GATE,
+    ),
+]
+Github = Annotated[
+    bool,
+    typer.Option("--github", help="Write GitHub's step summary and annotations.", rich_help_panel=OUTPUT),
+]
+Track = Annotated[
+    str | None,
+    typer.Option(metavar="TRACKER", help="Log the saved run there: mlflow.", rich_help_panel=OUTPUT),
+]
+SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 
 def terminal(stderr: bool = False) -> Console:
@@ -34,3 +86,58 @@ def choose_budget(flags: dict[str, bool]) -> Any:
     if len(chosen) > 1:
         raise InputError(f"--{chosen[0]} and --{chosen[1]}: choose one")
     return chosen[0] if chosen else None
+
+
+def named_exports(**files: Path | None) -> dict[str, Path]:
+    """The files that were asked for, by format."""
+    return {name.replace("_", "-"): file for name, file in files.items() if file is not None}
+
+
+def export_runs(files: Mapping[str, Path], runs: Mapping[str, Run]) -> None:
+    """Write each format of one run, or of several side by side."""
+    from bench.outputs import Outputs
+    from reports.exports import FORMATS
+
+    Outputs(files).write({name: page(runs) if name == "html" else FORMATS[name](runs) for name in files})
+
+
+def export_comparison(files: Mapping[str, Path], comparison: Comparison) -> None:
+    """Write each format of a comparison."""
+    from bench.outputs import Outputs
+    from reports.exports import COMPARISON_FORMATS
+
+    Outputs(files).write({name: COMPARISON_FORMATS[name](comparison) for name in files})
+
+
+def page(runs: Mapping[str, Run]) -> str:
+    """A run's report as an HTML page."""
+    from bench.recommend import choices
+    from reports import html
+
+    if len(runs) > 1:
+        raise InputError(f"--export-html: a page is of one run, and here are {len(runs)}; export each")
+    (run,) = runs.values()
+    return html.render(run, choices(run))
+
+
+def check_github(asked: bool) -> None:
+    """Raise `InputError` where GitHub's summary is wanted and nothing says where it is."""
+    if asked and not os.environ.get(SUMMARY_VARIABLE):
+        raise InputError(f"--github: {SUMMARY_VARIABLE} is not set: no step of a workflow; drop it")
+
+
+def tell_github(summary: str, annotations: Sequence[str]) -> None:
+    """Add to the step's summary, and print the annotations, which GitHub reads from the output."""
+    place = Path(os.environ[SUMMARY_VARIABLE])
+    try:
+        with place.open("a", encoding="utf-8") as file:
+            file.write(summary)
+    except OSError as error:
+        raise InputError(f"--github: {place}: cannot be written ({error.strerror})") from None
+    for annotation in annotations:
+        sys.stdout.write(f"{annotation}\n")
+
+
+def say(text: str) -> None:
+    """A line for the user on stderr, as it is."""
+    terminal(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What became of a run since an earlier one: a row per variant and metric, and whether a gate lets it pass."""
+"""What became of a run since an earlier one, variant by variant, and whether a gate lets it pass."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from pydantic import Field
 
 from bench.nouns.document import Document
 
-ChangeWord = Literal[
-    "better", "same", "worse", "inconclusive", "not comparable", "newly failing", "fixed"
-]
+ChangeWord = Literal["better", "same", "worse", "inconclusive", "not comparable", "newly failing", "fixed"]
 GateWord = Literal["passes", "fails", "inconclusive", "not comparable"]
 Outcome = Literal["passes", "fails", "not comparable"]
 
@@ -42,9 +40,9 @@ class Change(Document):
     """One metric of one variant, before and after, in the metric's unit.
 
     `change` is after over before, where `difference` is true after less before, with its interval; None where
-    there is nothing to compare. Beyond `margin` to either side of no change it is better or worse. `gate` says
-    what the threshold of `--fail-on` makes of it, None where none is set. A variant that failed or came back
-    has no `metric`.
+    there is nothing to compare. Beyond `margin` to either side of no change it is better or worse. `gate`
+    says what the threshold of `--fail-on` makes of it, None where none is set. A variant that failed or came
+    back has no `metric`.
     """
 
     variant: str
@@ -83,9 +81,9 @@ class Side(Document):
 class Comparison(Document):
     """Two runs, or two artifacts in one run, beside each other.
 
-    `mismatches` keep them from being compared, and then there are no `changes`; `differences` are shown and do
-    no harm. `relative` says that figures are each over their own dense. `unmatched` are the variants that only
-    one side has. A `strict` gate fails where one that is not passes inconclusive changes.
+    `mismatches` keep them from being compared, and then there are no `changes`; `differences` are shown and
+    do no harm. `relative` says that figures are each over their own dense. `unmatched` are the variants that
+    only one side has. A `strict` gate fails where one that is not passes inconclusive changes.
     """
 
     before: Side
@@ -106,10 +104,16 @@ class Comparison(Document):
         return [row for row in self.changes if row.gate in wanted or row.word == "newly failing"]
 
     @property
+    def unjudged(self) -> list[Threshold]:
+        """The thresholds that could not be applied to any variant."""
+        judged = {row.metric for row in self.changes if row.gate not in (None, "not comparable")}
+        return [threshold for threshold in self.thresholds if threshold.metric not in judged]
+
+    @property
     def outcome(self) -> Outcome:
         """What the gate says of the whole: what cannot be compared does not pass."""
         if self.failing:
             return "fails"
-        if self.mismatches or any(row.gate == "not comparable" for row in self.changes):
+        if self.mismatches or self.unjudged or any(row.gate == "not comparable" for row in self.changes):
             return "not comparable"
         return "passes"

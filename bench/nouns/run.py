@@ -118,7 +118,8 @@ class Result(Document):
     `test`, and `test unseen` where test rows stand in the training file), `verdicts` by metric. `interplay`
     is that of a combination whose parts were measured alone, too. `spent` says where this run's wall time
     went, in seconds, by activity; what was taken over took none. `loads_with` says what reloads the artifact:
-    `transformers` alone, or the class file that an export puts beside it.
+    `transformers` alone, or the class file that an export puts beside it. `right` has a bit for each test
+    row, as hexadecimal digits, the first row in the highest bit: 1 where it is classified correctly.
     """
 
     variant: str
@@ -133,6 +134,7 @@ class Result(Document):
     layers: list[LayerShape] = Field(default_factory=list)
     training: list[dict[str, float]] = Field(default_factory=list)
     loads_with: str | None = None
+    right: str | None = None
     accuracy_kept: dict[str, AccuracyVerdict] = Field(default_factory=dict)
     verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
     interplay: Interplay | None = None
@@ -147,14 +149,14 @@ class Result(Document):
         verdict = self.verdicts.get("speedup")
         return self.status == "ok" and verdict is not None and verdict.word == "faster"
 
-    @property
-    def is_candidate(self) -> bool:
+    def is_candidate(self, margin: float | None = None) -> bool:
         """Whether it is to be judged on the test rows: faster, and within the margin on the validation rows.
 
-        Without validation rows every faster one is: the rows that judge must not choose.
+        The margin is by default that of the verdicts. Without validation rows every faster one is: the rows
+        that judge must not choose.
         """
         verdict = self.accuracy_kept.get("validation")
-        chosen = verdict is None or verdict.difference > -verdict.margin
+        chosen = verdict is None or verdict.difference > -(verdict.margin if margin is None else margin)
         return self.is_faster and "test" in self.accuracy_kept and chosen
 
 

@@ -93,7 +93,7 @@ class Interplay(Document):
 
 
 class Choice(Document):
-    """The variant recommended where a loss of accuracy below `margin`, a share, counts as kept; None for none.
+    """The variant recommended where a loss of accuracy below `margin`, a share, counts as kept, or None.
 
     In a list of them each holds up to the next one's margin.
     """

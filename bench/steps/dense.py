@@ -20,16 +20,22 @@ from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
 from compressors import artifact
 from compressors.contract import Context, NameClasses
-from compressors.variant import Variant
+from compressors.variant import parse_variant
 
 
 def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
-    """Build or load the model, fine-tune it where asked, save it below `folder`."""
+    """Build or load the model, fine-tune it where asked, save it below `folder`.
+
+    Where another artifact stands for dense, as `load:`, it is taken in its own precision and run as it was
+    made.
+    """
     prepare_process(request.device, request.seed)
     task = read_task(request.task)
+    variant = parse_variant(request.variant)
     findings = Findings()
     naming = Naming(task, request, findings.notes)
-    model, tokenizer = starting_point(task, request.max_length, naming, findings.notes)
+    dtype = "auto" if variant.parts else "float32"
+    model, tokenizer = starting_point(task, request.max_length, naming, findings.notes, dtype)
     artifact.check_fit(model, tokenizer, request.max_length)
     started = time.perf_counter()
     if task.fine_tune:
@@ -58,7 +64,9 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         findings.notes.append(f"fine-tuned for {request.epochs:g} epoch{plural} in {wall_time_s:.0f} s")
     else:
         findings.unavailable["training_step_time"] = "dense was used as it came"
-    artifact.save(model, tokenizer, Variant(), folder / artifact.ARTIFACT)
+    artifact.save(model, tokenizer, variant, folder / artifact.ARTIFACT)
+    for part in (made for loaded in variant.parts for made in loaded.continues):
+        part.build(model, folder / artifact.ARTIFACT)
     return findings
 
 
@@ -68,7 +76,7 @@ def no_logits() -> torch.Tensor:
 
 
 def starting_point(
-    task: Task, max_length: int, naming: NameClasses, notes: list[str]
+    task: Task, max_length: int, naming: NameClasses, notes: list[str], dtype: str = "float32"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and tokenizer before fine-tuning; what is new about them goes to `notes`.
 
@@ -80,8 +88,9 @@ def starting_point(
     tokenizer = artifact.load_tokenizer(task.model)
     if task.fine_tune:
         return artifact.load_classifier(task.model, task.labels, tokenizer, naming, notes), tokenizer
-    artifact.refuse_quantised(task.model)
-    model = artifact.load_model(task.model)
+    if dtype != "auto":
+        artifact.refuse_quantised(task.model)
+    model = artifact.load_model(task.model, dtype)
     if reason := naming(task.model, model, tokenizer):
         raise InputError(reason)
     return model, tokenizer

@@ -27,7 +27,7 @@ from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
 from bench.worker import PREDICTIONS
-from compressors.artifact import ARTIFACT
+from compressors.artifact import ARTIFACT, made_by
 from compressors.variant import parse_variant
 
 STAGES = 5
@@ -53,7 +53,7 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     findings.openmp_spin = openmp_spin()
     progress("timing", 1, STAGES)
     equal = None if request.equal is None else load(f"{DENSE} as {setting.name}", request.equal)
-    anchors = anchors_of(dense, variant, equal, of_its_own=bool(setting.parts))
+    anchors = anchors_of(dense, variant, equal, of_its_own=bool(setting.parts or made_by(dense.folder)))
     findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, request.seed))
     if variant is dense:
         for name in SPEEDUPS:
@@ -75,9 +75,10 @@ def anchors_of(
 ) -> dict[str, Subject]:
     """What each speed-up is over: dense, and `equal`, which is dense in the variant's precision and engine.
 
-    A variant that has a precision or engine `of_its_own` and no `equal` is that itself. Dense runs against a
-    second copy of itself: what differs then is the machine's doing alone. A checkpoint that came in another
-    precision, by whomever it was made, is compared with dense cast to it.
+    A variant that has a precision or engine `of_its_own` and no `equal` is that itself, or is measured
+    against another artifact. Dense runs against a second copy of itself: what differs then is the machine's
+    doing alone. A checkpoint that came in another precision, by whomever it was made, is compared with dense
+    cast to it.
     """
     if variant is dense:
         return dict.fromkeys(SPEEDUPS, dense.again())

@@ -31,8 +31,8 @@ class BuiltIn:
 
 
 def load_demo(options: FileOptions) -> Task:
-    """The demonstration with as many rows as asked for."""
-    task = demo_task(options.seed)
+    """The demonstration with as many rows as asked for, of a small BERT or of the model named."""
+    task = replace(demo_task(options.seed), model=options.model, fine_tune=options.fine_tune)
     if options.limit:
         task = replace(task, train=limited(task, task.train, "--limit", options.limit, options.seed))
     if options.limit_test:
@@ -62,6 +62,7 @@ TASKS = {
         "generated Marathi headlines, twelve topics, a small BERT trained from scratch; no network",
         load_demo,
         max_length=64,
+        takes=frozenset({"--model", "--no-finetune"}),
     ),
     "mahanews-shc": mahanews(
         "mahanews-shc",

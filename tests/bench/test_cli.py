@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.run import changes
+from bench.cli.resume import changes
 from bench.nouns.run import Result
 from tests.bench.meters.documents import run_of
 from tests.commands import bench, write_rows

@@ -16,7 +16,7 @@ from bench.interplay import add_interplay, interplay
 from bench.nouns.measurement import Measurement, measured
 from bench.nouns.run import Result
 from bench.nouns.verdict import Interplay
-from bench.statistics import mean_interval, over_product, speed_verdict
+from bench.statistics import mean_interval, quotient, speed_verdict
 from tests.bench.meters.documents import run_of
 
 RIGHT_ROWS = {"dense": 90, "a": 88, "b": 85, "c": 90, "a+b": 80, "a+b+c": 79}
@@ -115,7 +115,7 @@ def test_the_ratio_lies_in_its_interval_which_is_no_narrower_than_any_ones(
     made: list[tuple[float, float]],
 ) -> None:
     whole, *parts = [ratio(value, reach) for value, reach in made]
-    value, (low, high) = over_product(whole, parts)
+    value, (low, high) = quotient([whole], parts)
     assert value == pytest.approx(whole.value / math.prod(part.value for part in parts))
     assert low <= value * (1 + 1e-9)
     assert value <= high * (1 + 1e-9)
@@ -146,7 +146,7 @@ def test_the_interval_of_a_ratio_over_a_product_holds_the_truth(truths: tuple[fl
     rng, trials, held = np.random.default_rng(1), 1000, 0
     for _ in range(trials):
         whole = drawn(rng, 0.9 * math.prod(truths))
-        _, (low, high) = over_product(whole, [drawn(rng, truth) for truth in truths])
+        _, (low, high) = quotient([whole], [drawn(rng, truth) for truth in truths])
         held += low <= 0.9 <= high
     assert held / trials >= 0.93
 

@@ -1,0 +1,122 @@
+"""Runs kept under a name, one folder a machine: `baselines/<machine key>/<name>.json`, made for git."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import ComparisonError, InputError, did_you_mean
+from bench.folder import write_atomically
+from bench.nouns.measurement import Measurement
+from bench.nouns.run import Result, Run, Scenario
+
+ROOT = Path("baselines")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A baseline: its machine's key, its name and its file."""
+
+    machine: str
+    name: str
+    file: Path
+
+
+def check_name(name: str) -> None:
+    """Raise `InputError` for a name that is no plain file name."""
+    if not NAME.fullmatch(name) or name.endswith(".json"):
+        raise InputError(
+            f"{name}: not a baseline's name; use letters, digits, '.', '_' and '-', without .json"
+        )
+
+
+def save(run: Run, name: str, root: Path = ROOT) -> Path:
+    """Keep the run under the name, in place of an earlier one; returns where.
+
+    What statistics were derived from, the samples and rounds, stays in the run folder: a file under version
+    control is to be read and compared, and these are most of it.
+    Raises `InputError` for a run that is not complete, or where the file cannot be written.
+    """
+    check_name(name)
+    if run.status != "complete":
+        raise InputError(f"run {run.id} is {run.status}; a baseline is a complete run, so --resume it first")
+    file = root / run.environment.machine_key / f"{name}.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, without_samples(run).model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from None
+    return file
+
+
+def without_samples(run: Run) -> Run:
+    """The same run with its statistics alone."""
+    return run.model_copy(update={"results": [bare_result(result) for result in run.results]})
+
+
+def bare_result(result: Result) -> Result:
+    """A row without samples, rounds and training curve."""
+    scenarios = {
+        name: scenario.model_copy(update={"raw": None, "metrics": bare(scenario.metrics)})
+        for name, scenario in result.scenarios.items()
+    }
+    changes: dict[str, dict[str, Scenario] | dict[str, Measurement] | list[object]] = {
+        "metrics": bare(result.metrics),
+        "scenarios": scenarios,
+        "training": [],
+    }
+    return result.model_copy(update=changes)
+
+
+def bare(metrics: dict[str, Measurement]) -> dict[str, Measurement]:
+    """Measurements without the readings they were derived from."""
+    return {name: found.model_copy(update={"samples": ()}) for name, found in metrics.items()}
+
+
+def kept(root: Path = ROOT) -> list[Kept]:
+    """All baselines, by machine and name."""
+    return [Kept(file.parent.name, file.stem, file) for file in sorted(root.glob("*/*.json"))]
+
+
+def find(name: str | None, machine: str, root: Path = ROOT, any_machine: bool = False) -> Path:
+    """The file of a baseline of this machine, by name or path; without a name the only one there is.
+
+    With `any_machine` one of another machine will do. Raises `ComparisonError` where there is none, and
+    `InputError` where it is not clear which is meant.
+    """
+    if name is not None and (Path(name).exists() or "/" in name or name.endswith(".json")):
+        if not Path(name).exists():
+            raise ComparisonError(f"{name}: no such run or baseline")
+        return Path(name)
+    there = [each for each in kept(root) if any_machine or each.machine == machine]
+    fitting = [each for each in there if name in (None, each.name)]
+    fitting = [each for each in fitting if each.machine == machine] or fitting
+    if len(fitting) == 1:
+        return fitting[0].file
+    if fitting:
+        named = ", ".join(str(each.file) for each in fitting)
+        raise InputError(f"which baseline? {named}; name one")
+    what = f"no baseline {name}" if name else "no baseline"
+    known = list(dict.fromkeys(each.name for each in there))
+    hint = f"; {did_you_mean(name, known)}" if name and known else ""
+    elsewhere = sorted({each.machine for each in kept(root) if name in (None, each.name)} - {machine})
+    other = f"; there is one of machine {', '.join(elsewhere)}, for --relative" if elsewhere else ""
+    raise ComparisonError(
+        f"{what} of this machine ({machine}) in {root}/{hint}{other}; "
+        f"make one with bench baseline save RUN {name or 'NAME'}"
+    )
+
+
+def remove(name: str, machine: str | None, root: Path = ROOT) -> Path:
+    """Delete a baseline by name, of `machine` where given; returns its file. Raises `InputError`."""
+    there = kept(root)
+    fitting = [each for each in there if each.name == name and machine in (None, each.machine)]
+    if not fitting:
+        raise InputError(f"{name}: no such baseline; {did_you_mean(name, [each.name for each in there])}")
+    if len(fitting) > 1:
+        machines = ", ".join(each.machine for each in fitting)
+        raise InputError(f"{name}: of the machines {machines}; add --machine KEY")
+    fitting[0].file.unlink()
+    return fitting[0].file

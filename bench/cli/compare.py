@@ -1,0 +1,234 @@
+"""Commands that say whether something became worse: `compare`, `gate`, and the baselines they rest on."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.gating import asked_of, called, find_baseline, settle
+from bench.cli.run import start_run
+from bench.cli.shared import (
+    GATE,
+    AllowMissingBaseline,
+    ExportComment,
+    ExportJson,
+    ExportJunit,
+    ExportLatex,
+    ExportMarkdown,
+    FailOn,
+    Github,
+    Strict,
+    check_github,
+    choose_budget,
+    named_exports,
+    say,
+    show,
+    terminal,
+)
+from bench.errors import InputError
+
+DATA, MEASURING, OUTPUT = "Your data", "Measuring", "Output"
+
+
+def compare(
+    run: Annotated[Path, typer.Argument(help="Run folder or run.json.")],
+    baseline: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|FILE", help="Of RUN's machine, or a run; default the only one."),
+    ] = None,
+    relative: Annotated[
+        bool,
+        typer.Option("--relative", help="Over each side's own dense, across machines.", rich_help_panel=GATE),
+    ] = False,
+    fail_on: FailOn = None,
+    strict: Strict = None,
+    allow_missing_baseline: AllowMissingBaseline = None,
+    github: Github = False,
+    export_markdown: ExportMarkdown = None,
+    export_json: ExportJson = None,
+    export_latex: ExportLatex = None,
+    export_junit: ExportJunit = None,
+    export_comment: ExportComment = None,
+) -> None:
+    """Set a run beside a baseline: what became better or worse, and whether a gate lets it pass."""
+    from bench.compare import compare_runs
+    from bench.folder import read_run
+    from bench.gate import floors_of, refuse_below
+    from bench.outputs import Outputs
+    from bench.settings import read_settings
+
+    files = named_exports(
+        markdown=export_markdown,
+        json=export_json,
+        latex=export_latex,
+        junit=export_junit,
+        comment=export_comment,
+    )
+    Outputs(files).check()
+    check_github(github)
+    settings = read_settings(Path.cwd())
+    asked = asked_of(fail_on, strict, settings, relative)
+    after = read_run(run)
+    found = find_baseline(baseline or settings.baseline, after, settings, allow_missing_baseline, relative)
+    if found is None:
+        return
+    label, before = found
+    refuse_below(asked.thresholds, floors_of([each.environment.noise_floor for each in (before, after)]))
+    comparison = compare_runs(before, after, (label, called(run)), asked)
+    raise typer.Exit(settle(comparison, files, github, terminal()))
+
+
+def gate(
+    base: Annotated[str, typer.Argument(help="The artifact or checkpoint that is good: a folder or hub id.")],
+    new: Annotated[str, typer.Argument(help="The one to be judged.")],
+    test: Annotated[str | None, typer.Option(help="Test rows.", rich_help_panel=DATA)] = None,
+    train: Annotated[
+        str | None,
+        typer.Option(help="Training rows, to tell which class is which.", rich_help_panel=DATA),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="A built-in task instead of --test.", rich_help_panel=DATA)
+    ] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Text column; several are joined.", rich_help_panel=DATA)
+    ] = None,
+    text_pair_column: Annotated[
+        str | None, typer.Option(help="Second text of a pair task.", rich_help_panel=DATA)
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Label column.", rich_help_panel=DATA)] = None,
+    label_map: Annotated[
+        str | None, typer.Option(help="The data's names of classes: LABEL_0=Sports,….", rich_help_panel=DATA)
+    ] = None,
+    limit_test: Annotated[
+        int | None, typer.Option(help="At most so many test rows, stratified.", rich_help_panel=DATA)
+    ] = None,
+    fail_on: FailOn = None,
+    strict: Strict = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Short measuring.", rich_help_panel=MEASURING)
+    ] = False,
+    standard: Annotated[
+        bool, typer.Option("--standard", help="As documented; the default.", rich_help_panel=MEASURING)
+    ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Longer, three seeds.", rich_help_panel=MEASURING)
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Rows a batch.", rich_help_panel=MEASURING)] = 32,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens a row is cut to.", rich_help_panel=MEASURING)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MEASURING)] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of measuring.", rich_help_panel=MEASURING)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default .bench/runs/<time>-<id>.", rich_help_panel=OUTPUT)
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Where finished steps are kept.", rich_help_panel=OUTPUT)
+    ] = Path(".bench/cache"),
+    remeasure: Annotated[
+        bool,
+        typer.Option(
+            "--remeasure", help="Measure again what an earlier run measured.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
+    github: Github = False,
+    export_markdown: ExportMarkdown = None,
+    export_json: ExportJson = None,
+    export_latex: ExportLatex = None,
+    export_junit: ExportJunit = None,
+    export_comment: ExportComment = None,
+) -> None:
+    """Measure two artifacts against each other, in turns in one run, and fail where the new one is worse."""
+    from bench.options import Options, read_label_map
+
+    if test is None and task is None:
+        raise InputError("gate: speed depends on the rows, and accuracy needs labels; add --test FILE")
+    options = Options(
+        variants=f"load:{new}",
+        as_it_is=True,
+        model=base,
+        no_finetune=True,
+        task=task,
+        train=train,
+        test=test,
+        text_columns=tuple(text_column or ()),
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        label_map=read_label_map(label_map),
+        limit_test=limit_test,
+        batch_size=batch_size,
+        max_length=max_length,
+        seed=seed,
+        device=device,
+        budget=choose_budget({"quick": quick, "standard": standard, "thorough": thorough}) or "standard",
+        out=out,
+        cache=cache,
+        remeasure=remeasure,
+        fail_on=None if fail_on is None else tuple(fail_on),
+        strict=strict,
+        github=github,
+        exports=named_exports(
+            markdown=export_markdown,
+            json=export_json,
+            latex=export_latex,
+            junit=export_junit,
+            comment=export_comment,
+        ),
+        command=shlex.join(["bench", *sys.argv[1:]]),
+    )
+    start_run(options, dry_run=False, as_json=False)
+
+
+baseline = typer.Typer(help="Keep runs under a name, to compare later ones with.", no_args_is_help=True)
+
+
+@baseline.command()
+def save(
+    run: Annotated[Path, typer.Argument(help="Run folder or run.json.")],
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+) -> None:
+    """Keep a run in baselines/, by its machine; one of that name is replaced."""
+    from bench import baselines
+    from bench.folder import read_run
+
+    say(str(baselines.save(read_run(run), name)))
+
+
+@baseline.command(name="list")
+def list_() -> None:
+    """Show the baselines that are kept, this machine's marked."""
+    from bench import baselines
+    from bench.environment import fingerprint
+    from bench.folder import read_run
+    from reports.baselines import render
+
+    found = {(each.machine, each.name): read_run(each.file) for each in baselines.kept()}
+    render(found, fingerprint().machine_key, terminal())
+
+
+@baseline.command(name="show")
+def show_(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Of this machine, or the only one.")],
+    json: Annotated[bool, typer.Option("--json", help="The run document on stdout.")] = False,
+) -> None:
+    """Print a baseline's tables."""
+    from bench import baselines
+    from bench.environment import fingerprint
+    from bench.folder import read_run
+
+    show(read_run(baselines.find(name, fingerprint().machine_key, any_machine=True)), json)
+
+
+@baseline.command()
+def rm(
+    name: Annotated[str, typer.Argument(help="Of this machine, or the only one.")],
+    machine: Annotated[str | None, typer.Option(metavar="KEY", help="Of which machine.")] = None,
+) -> None:
+    """Delete a baseline."""
+    from bench import baselines
+
+    say(f"deleted {baselines.remove(name, machine)}")

@@ -1,0 +1,80 @@
+"""`bench run --resume`: the same run goes on, if all that it rests on is what it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bench.cli.gating import gate_of
+from bench.cli.job import Job, carry_out, check_outputs
+from bench.cli.shared import say
+from bench.errors import InputError
+
+if TYPE_CHECKING:
+    from bench.nouns.environment import Environment
+    from bench.nouns.run import Config, Run
+
+
+def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
+    """Go on with a run, asked as it was; other options are refused, since they would be ignored."""
+    from bench.cache import fingerprints
+    from bench.environment import fingerprint
+    from bench.folder import RunFolder
+    from bench.plan import make_plan
+
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and name not in ("resume", "json"):
+            raise InputError(f"--resume goes on as the run was asked: drop --{name.replace('_', '-')}")
+    folder = RunFolder(path.absolute())
+    options = folder.options()
+    go_to(options.folder)
+    for plugin in options.plugins:
+        say(f"running the plugin {plugin}")
+    earlier, plan = folder.read(), make_plan(options)
+    known = fingerprints(plan.task, plan.checkpoints, plan.plugins, plan.files)
+    changed = changes(earlier, plan.config, known, fingerprint())
+    if changed:
+        raise InputError(f"--resume {path}: {changed} changed since; start a new run in another folder")
+    check_outputs(options)
+    carry_out(Job(options, plan, folder, gate_of(options, plan)), as_json, earlier)
+
+
+def go_to(folder: Path) -> None:
+    """Work where the run was started, so that its relative paths mean what they meant."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(
+            f"--resume: the run was started in {folder}, which cannot be used ({error.strerror})"
+        ) from None
+
+
+def changes(
+    earlier: Run, config: Config, fingerprints: dict[str, str], environment: Environment
+) -> str | None:
+    """What of a run is no longer what it was, so that its results cannot stand beside new ones.
+
+    An extra counts where a result was made with it: one that a row was skipped for may have come since.
+    """
+    from bench.cache import packages_of
+    from bench.environment import EXTRAS
+
+    for name, value in fingerprints.items():
+        if earlier.fingerprints.get(name) != value:
+            return {"rows": "its data", "model": "its model", "code": "bench itself"}.get(name, f"the {name}")
+    if config != earlier.config:
+        return "its configuration"
+    if environment.measuring_key != earlier.environment.measuring_key:
+        return "the machine, its threads or its settings"
+    used = {package for row in earlier.results if row.status == "ok" for package in packages_of(row.variant)}
+    before, now = (
+        {name: found for name, found in versions.items() if name not in EXTRAS or name in used}
+        for versions in (earlier.environment.versions, environment.versions)
+    )
+    if before != now:
+        return "a library"
+    return None

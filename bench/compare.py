@@ -1,0 +1,332 @@
+"""Two runs beside each other: what must agree, what has changed beyond noise, and what a gate makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.answers import changed
+from bench.gate import KINDS, Floors, floors_of
+from bench.nouns.comparison import Change, ChangeWord, Comparison, GateWord, Side, Threshold
+from bench.nouns.environment import Environment
+from bench.nouns.measurement import METRICS, SPEEDUPS, Measurement
+from bench.nouns.run import DENSE, Result, Run
+from bench.statistics import SPEED_MARGIN, Interval, beside, difference_bounds, quotient
+from bench.statistics import Side as Place
+
+ENERGY = "inference_energy_per_sample"
+WORDS: dict[Place, ChangeWord] = {
+    "above": "better",
+    "below": "worse",
+    "within": "same",
+    "partly": "inconclusive",
+}
+MIRRORED: dict[Place, Place] = {"above": "below", "below": "above"}
+SETTINGS = ("threads", "affinity", "governor", "variables")
+PROTOCOL = {
+    "protocol_version": "the protocol",
+    "device": "the device",
+    "budget": "the budget",
+    "batch_size": "the batch size",
+    "max_length": "the greatest length",
+}
+MAKING = {
+    "epochs": "the variants' epochs",
+    "dense_epochs": "dense's epochs",
+    "learning_rate": "the variants' learning rate",
+    "dense_learning_rate": "dense's learning rate",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to compare: the thresholds of the gate, whether it is strict, and whether machines may differ."""
+
+    thresholds: Sequence[Threshold] = ()
+    strict: bool = False
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What all rows are judged by; `test_rows` is how many rows accuracy is of."""
+
+    thresholds: Sequence[Threshold]
+    floors: Floors
+    accuracy_margin: float
+    test_rows: int
+
+    def margin(self, metric: str) -> float:
+        """How far from no change a metric must lie to count: beyond the usual margin and the noise."""
+        if KINDS[metric] == "points":
+            return self.accuracy_margin
+        return 0.0 if KINDS[metric] == "exact" else max(SPEED_MARGIN, self.floors.of(metric))
+
+
+@dataclass(frozen=True)
+class Uncomparable:
+    """Why two figures do not belong together."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A figure after over before, or less before where the metric is one in points, with its interval."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A row of either side, and the dense rows that they are over where figures are to be relative."""
+
+    before: Result
+    after: Result
+    dense: tuple[Result, Result] | None = None
+
+
+def compare_runs(before: Run, after: Run, labels: tuple[str, str], asked: Asked) -> Comparison:
+    """Every variant that both runs have, metric by metric; nothing where the runs do not belong together."""
+    comparison = Comparison(
+        before=side(before, labels[0]),
+        after=side(after, labels[1]),
+        relative=asked.relative,
+        strict=asked.strict,
+        thresholds=list(asked.thresholds),
+        mismatches=mismatches(before, after, asked.relative),
+        differences=differences(before, after, asked.relative),
+        notes=[
+            f"{label}: {caution.text}"
+            for label, run in zip(labels, (before, after), strict=True)
+            for caution in run.environment.warnings
+        ],
+    )
+    if comparison.mismatches:
+        return comparison
+    rules = rules_of(asked, before, after)
+    earlier, later = rows_of(before), rows_of(after)
+    comparison.unmatched = [
+        f"{variant} (seed {seed}): only in {label}"
+        for label, own, other in ((labels[0], earlier, later), (labels[1], later, earlier))
+        for variant, seed in own
+        if (variant, seed) not in other
+    ]
+    for key in (key for key in earlier if key in later):
+        dense = (earlier[DENSE, key[1]], later[DENSE, key[1]]) if asked.relative else None
+        comparison.changes += changes_of(Pair(earlier[key], later[key], dense), rules)
+    return comparison
+
+
+def compare_artifacts(run: Run, variant: str, labels: tuple[str, str], asked: Asked) -> Comparison:
+    """`variant` against dense, which are two artifacts of one run; see `compare_runs`."""
+    comparison = Comparison(
+        before=side(run, labels[0]),
+        after=side(run, labels[1]),
+        strict=asked.strict,
+        thresholds=list(asked.thresholds),
+        notes=[caution.text for caution in run.environment.warnings],
+    )
+    rules, rows = rules_of(asked, run), rows_of(run)
+    for seed in run.config.seeds:
+        comparison.changes += changes_of(Pair(rows[DENSE, seed], rows[variant, seed]), rules)
+    return comparison
+
+
+def rules_of(asked: Asked, *runs: Run) -> Rules:
+    """The rules for a comparison that rests on these runs, whose tasks are the same."""
+    floors = floors_of(run.environment.noise_floor for run in runs)
+    return Rules(asked.thresholds, floors, runs[-1].config.accuracy_margin, runs[-1].task.rows["test"])
+
+
+def side(run: Run, label: str) -> Side:
+    """What is said of a run in a comparison."""
+    return Side(
+        label=label,
+        run=run.id,
+        started_at=run.started_at,
+        machine_key=run.environment.machine_key,
+        commit=run.environment.commit,
+        versions=run.environment.versions,
+    )
+
+
+def rows_of(run: Run) -> dict[tuple[str, int], Result]:
+    """The rows by variant and seed."""
+    return {(result.variant, result.seed): result for result in run.results}
+
+
+def mismatches(before: Run, after: Run, relative: bool = False) -> list[str]:
+    """What must agree and does not: hardware and its settings, the task, the protocol, how variants are made.
+
+    Where figures are `relative`, machines may differ.
+    """
+    found = [] if relative else list(machine_differences(before.environment, after.environment))
+    for name, what in (("rows", "the task's rows"), ("model", "the model that dense is made from")):
+        if before.fingerprints.get(name) != after.fingerprints.get(name):
+            found.append(f"{what}: not the same")
+    for name, what in (PROTOCOL | MAKING).items():
+        found += differing(what, getattr(before.config, name), getattr(after.config, name))
+    named = before.fingerprints.keys() & after.fingerprints.keys() - {"rows", "model", "code"}
+    found += [
+        f"{name}: what it holds is not the same"
+        for name in sorted(named)
+        if before.fingerprints[name] != after.fingerprints[name]
+    ]
+    return found
+
+
+def machine_differences(before: Environment, after: Environment) -> Iterator[str]:
+    """In what the machines, or the settings that timings depend on, are not alike."""
+    if before.machine_key != after.machine_key:
+        named = [f"{each.cpu_model}, {each.cpu_cores} cores ({each.machine_key})" for each in (before, after)]
+        yield f"the machine: {named[0]}, then {named[1]}"
+    else:
+        yield from differing("devices", [d.name for d in before.devices], [d.name for d in after.devices])
+    for name in SETTINGS:
+        yield from differing(name, getattr(before, name), getattr(after, name))
+
+
+def differing(what: str, before: Any, after: Any) -> list[str]:
+    """That something is no longer what it was, as a list of one; an empty one where it is."""
+    return [] if before == after else [f"{what}: {before}, then {after}"]
+
+
+def differences(before: Run, after: Run, relative: bool) -> list[str]:
+    """What may differ, and is what a gate is for: the software; machines too where figures are relative."""
+    found = list(machine_differences(before.environment, after.environment)) if relative else []
+    earlier, later = before.environment.versions, after.environment.versions
+    for library in sorted(earlier.keys() | later.keys()):
+        found += differing(library, earlier.get(library, "absent"), later.get(library, "absent"))
+    found += differing("commit", before.environment.commit, after.environment.commit)
+    if before.fingerprints.get("code") != after.fingerprints.get("code"):
+        found.append("bench itself: its code or its libraries changed")
+    return found
+
+
+def changes_of(pair: Pair, rules: Rules) -> Iterator[Change]:
+    """A row's changes, in the order of `KINDS`: of what both sides have, and of what is gated."""
+    before, after = pair.before, pair.after
+    if (before.status, after.status) != ("ok", "ok"):
+        yield change_of_status(before, after, gated=bool(rules.thresholds))
+        return
+    gates = {threshold.metric: threshold for threshold in rules.thresholds}
+    for metric in KINDS:
+        if after.variant == DENSE and metric in SPEEDUPS:
+            continue
+        sides = sum(metric in row.metrics for row in (before, after))
+        if sides == 2 or (sides and metric in gates):
+            yield judged(pair, metric, gates.get(metric), rules)
+
+
+def change_of_status(before: Result, after: Result, gated: bool) -> Change:
+    """The one change of a variant that is not measured on both sides; a gate cannot judge one it lost."""
+    reason = (after if after.status != "ok" else before).reason or "no reason was recorded"
+    change = Change(variant=after.variant, seed=after.seed, metric=None, word="not comparable", reason=reason)
+    if (before.status, after.status) == ("ok", "failed"):
+        return change.model_copy(update={"word": "newly failing"})
+    if (before.status, after.status) == ("failed", "ok"):
+        return change.model_copy(update={"word": "fixed"})
+    lost = gated and before.status == "ok"
+    said = f"{before.status}, then {after.status}: {reason}"
+    return change.model_copy(update={"gate": "not comparable" if lost else None, "reason": said})
+
+
+def judged(pair: Pair, metric: str, threshold: Threshold | None, rules: Rules) -> Change:
+    """One metric's change: beyond the margin it is better or worse; the gate judges by its threshold."""
+    before, after = (row.metrics.get(metric) for row in (pair.before, pair.after))
+    points, margin = KINDS[metric] == "points", rules.margin(metric)
+    change = Change(
+        variant=pair.after.variant,
+        seed=pair.after.seed,
+        metric=metric,
+        unit=METRICS[metric].unit,
+        word="not comparable",
+        before=before.value if before else None,
+        after=after.value if after else None,
+        difference=points,
+        threshold=threshold,
+        gate="not comparable" if threshold else None,
+        reason="",
+    )
+    shift = points_shift(pair, rules.test_rows) if points else ratio_shift(pair, metric)
+    if isinstance(shift, Uncomparable):
+        return change.model_copy(update={"reason": shift.reason})
+    low, high = shift.interval
+    found: dict[str, object] = {"change": shift.value, "low": low, "high": high, "margin": margin}
+    limits = (-margin, margin) if points else (1 / (1 + margin), 1 + margin)
+    place, found["reason"] = beside(shift.interval, limits, write_points if points else "{:.3f}".format)
+    if METRICS[metric].better == "lower":
+        place = MIRRORED.get(place, place)
+    found["word"] = WORDS[place]
+    if threshold:
+        found["gate"], found["reason"] = gate_word(metric, shift, threshold)
+    return change.model_copy(update=found)
+
+
+def gate_word(metric: str, shift: Shift, threshold: Threshold) -> tuple[GateWord, str]:
+    """What a gate says of a change: it fails only where the whole interval lies beyond the threshold."""
+    low, high = shift.interval
+    sign = 1 if METRICS[metric].better == "higher" else -1
+    limit = (0.0 if threshold.points else 1.0) - sign * threshold.amount
+    write = write_points if threshold.points else "{:.3f}".format
+    worst, best = (low, high) if sign > 0 else (high, low)
+    shown = f"{write(low)} to {write(high)}"
+    if sign * best < sign * limit:
+        return "fails", f"the whole interval, {shown}, lies beyond {write(limit)}"
+    if sign * worst >= sign * limit:
+        return "passes", f"the whole interval, {shown}, lies on the right side of {write(limit)}"
+    return "inconclusive", f"the interval, {shown}, lies across {write(limit)}"
+
+
+def write_points(share: float) -> str:
+    """A difference of shares, in percentage points."""
+    return f"{100 * share:+.2f} points"
+
+
+def points_shift(pair: Pair, rows: int) -> Shift | Uncomparable:
+    """The change of accuracy on the same test rows, with one-sided 95 % bounds by Tango's score test."""
+    before, after = pair.before.right, pair.after.right
+    if before is None or after is None:
+        return Uncomparable("a run of an older bench does not say which rows were right")
+    if len(before) != len(after):
+        return Uncomparable("they were not judged on the same rows")
+    gained, lost = changed(before, after)
+    return Shift((gained - lost) / rows, difference_bounds(gained, lost, rows))
+
+
+def ratio_shift(pair: Pair, metric: str) -> Shift | Uncomparable:
+    """The metric after over before; where relative, an absolute one over that of its own dense."""
+    rows = [pair.before, pair.after]
+    if pair.dense and KINDS[metric] == "timed":
+        if pair.after.variant == DENSE:
+            return Uncomparable("dense over itself says nothing")
+        rows += pair.dense
+    for row in rows:
+        if metric not in row.metrics:
+            return Uncomparable(row.unavailable.get(metric, "it was not measured"))
+    before, after, *dense = found = [row.metrics[metric] for row in rows]
+    if (reason := why_uncomparable(found, metric)) is not None:
+        return Uncomparable(reason)
+    return Shift(*quotient([after, *dense[:1]], [before, *dense[1:]]))
+
+
+def why_uncomparable(found: Sequence[Measurement], metric: str) -> str | None:
+    """Why these figures cannot be set in relation, or None."""
+    if any(each.estimated for each in found):
+        return "it is estimated: modelled values are time in disguise"
+    if metric == ENERGY and len({each.source for each in found}) > 1:
+        return f"it comes from different sources: {found[0].source}; {found[1].source}"
+    exact = [KINDS[metric] == "exact" or each.source.startswith("definition") for each in found]
+    if not all(is_exact or has_interval(each) for each, is_exact in zip(found, exact, strict=True)):
+        return "it has no interval"
+    if any((each.value if each.ci_low is None else each.ci_low) <= 0 for each in found):
+        return "it, or its interval, reaches zero"
+    return None
+
+
+def has_interval(measurement: Measurement) -> bool:
+    """Whether it says how sure it is."""
+    return measurement.ci_low is not None and measurement.ci_high is not None

@@ -1,0 +1,35 @@
+"""One measurement of an artifact against another, in a process of its own, as a run makes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from bench.meters.feeds import headline
+from bench.meters.rounds import Contender, paired_rounds, times_of, warm_up
+from bench.meters.subject import load_subject
+from bench.protocol import PROTOCOLS
+from bench.statistics import ratio
+from bench.steps.common import prepare_process
+from benchmarks.deeper import MAX_LENGTH, short_rows
+
+BATCH = 16
+PROTOCOL = replace(PROTOCOLS["quick"], min_rounds=20, max_rounds=200, min_time_s=0.0, max_time_s=6.0)
+
+
+def duel(anchor: Path, variant: Path, seed: int) -> tuple[float, float, float]:
+    """The speed-up of `variant` over `anchor`, with its interval; `seed` orders the rounds."""
+    prepare_process("cpu", seed)
+    rows = short_rows(320)
+    subjects = [
+        load_subject(name, folder, rows, MAX_LENGTH, "cpu")
+        for name, folder in (("anchor", anchor), ("variant", variant))
+    ]
+    feed = headline(subjects[-1], BATCH)
+    slices = feed.contents(subjects[-1])
+    contenders = [Contender(subject.name, feed.calls(subject)) for subject in subjects]
+    for contender in contenders:
+        warm_up(contender, slices, "cpu", PROTOCOL)
+    rounds, _ = paired_rounds(contenders, slices, "cpu", PROTOCOL, seed)
+    value, (low, high), _ = ratio(times_of(rounds, "anchor"), times_of(rounds, "variant"))
+    return value, low, high

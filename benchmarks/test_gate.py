@@ -1,0 +1,87 @@
+"""Whether a gate can be trusted here: how often it stops what has not changed, and finds what is 10 % slower.
+
+Every measurement is made in a process of its own, as those of a run are, and judged by the product's own
+rule. `make proof-gate`; `docs/measuring.md` and the README have the figures of a real run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import psutil
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.compare import Shift, gate_word
+from bench.nouns.comparison import GateWord, Threshold
+from bench.nouns.measurement import Measurement, measured
+from bench.statistics import quotient, share_interval
+from bench.workers import call_apart, start_server
+from benchmarks.deeper import deep_artifacts, short_rows
+from benchmarks.duel import duel
+
+DECISIONS = 300
+ALLOWED = Threshold(metric="speedup", amount=0.05)
+MEASURED: dict[str, list[Measurement]] = {}
+
+
+@pytest.fixture(scope="module")
+def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Measurement]:
+    """Measures the named artifact against dense."""
+    layers = {"dense": 0, "copy": 0, "+10 %": 2}
+    folders = deep_artifacts(tmp_path_factory.mktemp("artifacts"), short_rows(320), layers)
+    context = start_server()
+
+    def speedup(name: str, seed: int) -> Measurement:
+        value, low, high = call_apart(context, duel, folders["dense"], folders[name], seed)
+        return measured("speedup", value, "perf_counter, paired with dense", (low, high))
+
+    return speedup
+
+
+def decision(before: list[Measurement], after: Measurement) -> GateWord:
+    """What a gate of 5 % says of a speed-up, beside an earlier one where there is one."""
+    word, _ = gate_word("speedup", Shift(*quotient([after], before)), ALLOWED)
+    return word
+
+
+def say(benchmark: BenchmarkFixture, words: Counter[GateWord], stopped: int) -> None:
+    """Print the decisions."""
+    low, high = share_interval(stopped, DECISIONS)
+    found = f"{stopped} of {DECISIONS} [{low:.1%}, {high:.1%}]"
+    benchmark.extra_info.update(words=dict(words), stopped=found)
+    steal = psutil.cpu_times_percent().steal
+    print(f"\n{benchmark.name}: {dict(words)}, stopped {found}, steal {steal:.1f} %")
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("copy", 0, 3), ("+10 %", 270, DECISIONS)])
+def test_two_artifacts(
+    benchmark: BenchmarkFixture, measure: Callable[[str, int], Measurement], name: str, least: int, most: int
+) -> None:
+    """As `bench gate` does: measured in turns, and once more before it fails."""
+    words: Counter[GateWord] = Counter()
+    MEASURED[name] = []
+
+    def trial() -> None:
+        seed = len(MEASURED[name])
+        MEASURED[name].append(measure(name, seed))
+        word = decision([], MEASURED[name][-1])
+        if word == "fails":
+            word = decision([], measure(name, DECISIONS + seed))
+        words[word] += 1
+
+    psutil.cpu_times_percent()
+    benchmark.pedantic(trial, rounds=DECISIONS)
+    say(benchmark, words, words["fails"])
+    assert least <= words["fails"] <= most
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("copy", 0, 3), ("+10 %", 270, DECISIONS)])
+def test_two_runs(benchmark: BenchmarkFixture, name: str, least: int, most: int) -> None:
+    """As `bench compare` does: a speed-up beside one of another time, both kept, nothing measured again."""
+    earlier = MEASURED["copy"][1:] + MEASURED["copy"][:1]
+    words = Counter(decision([before], after) for before, after in zip(earlier, MEASURED[name], strict=True))
+    benchmark.pedantic(lambda: decision([earlier[0]], earlier[1]))
+    say(benchmark, words, words["fails"])
+    assert least <= words["fails"] <= most

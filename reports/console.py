@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator
-from dataclasses import replace
 
 from rich import box
 from rich.cells import cell_len
@@ -15,7 +13,7 @@ from rich.text import Text
 
 from bench.nouns.run import Run
 from reports.content import essentials, report
-from reports.parts import Line, Name, Report, Table, plain
+from reports.parts import Line, Name, Report, Table, plain, stacked
 from reports.terminal import GAP, literal, show, two_columns
 
 MORE = "More in report.md of the run folder: scenarios, classes, rows, reasons, notes"
@@ -29,7 +27,6 @@ STYLES = {
     "inconclusive": "yellow",
     "underpowered": "yellow",
 }
-NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def render(run: Run, console: Console) -> None:
@@ -63,26 +60,8 @@ def _item(line: Line) -> RichTable:
 
 def _fitting(table: Table, width: int) -> Iterator[Table]:
     """`table` cut between columns into tables that fit `width`, each with the variants' names."""
-    room = width - _label_width(table)
     widths = [GAP + _column_width(table, index) for index in range(len(table.headers))]
-    start = 0
-    for index, header in enumerate(table.headers):
-        together = _group_end(table, index) if header.opens else index + 1
-        if index > start and sum(widths[start:together]) > room:
-            yield _columns(table, start, index)
-            start = index
-    yield _columns(table, start, len(table.headers))
-
-
-def _group_end(table: Table, start: int) -> int:
-    """Where the group of columns that opens at `start` ends."""
-    later = range(start + 1, len(table.headers))
-    return next((index for index in later if table.headers[index].opens), len(table.headers))
-
-
-def _columns(table: Table, start: int, stop: int) -> Table:
-    title = f"{table.title}, continued" if start else table.title
-    return replace(table.columns(range(start, stop)), title=title)
+    return table.cut(widths, width - _label_width(table))
 
 
 def _label_width(table: Table) -> int:
@@ -99,11 +78,7 @@ def _cells_width(table: Table, index: int) -> int:
 
 
 def _header_lines(table: Table, index: int) -> list[str]:
-    header = table.headers[index]
-    # The arrow stays beside the word before it.
-    text = re.sub(r" (?=[↑↓]$)", NO_BREAK, plain(header.text))
-    width = max(HEADER_WIDTH, _cells_width(table, index))
-    return [line.replace(NO_BREAK, " ") for line in textwrap.wrap(text, width, break_long_words=False)]
+    return stacked(table.headers[index].text, max(HEADER_WIDTH, _cells_width(table, index)))
 
 
 def _grid(table: Table) -> RichTable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 BIDI = "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 ABSENT = "–"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class Name(str):
@@ -83,6 +85,28 @@ class Table:
         rows = (row for row in shown.rows if self.every_row or any(cell != ABSENT for cell in row.cells))
         return replace(shown, rows=tuple(rows))
 
+    def cut(self, widths: Sequence[int], room: int) -> Iterator[Table]:
+        """The same table cut between columns of these `widths` into tables whose columns fit into `room`.
+
+        A column wider than that stands alone.
+        """
+        start = 0
+        for index, header in enumerate(self.headers):
+            together = self._group_end(index) if header.opens else index + 1
+            if index > start and sum(widths[start:together]) > room:
+                yield self._part(start, index)
+                start = index
+        yield self._part(start, len(self.headers))
+
+    def _group_end(self, start: int) -> int:
+        """Where the group of columns that opens at `start` ends."""
+        later = range(start + 1, len(self.headers))
+        return next((index for index in later if self.headers[index].opens), len(self.headers))
+
+    def _part(self, start: int, stop: int) -> Table:
+        title = f"{self.title}, continued" if start else self.title
+        return replace(self.columns(range(start, stop)), title=title)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -108,3 +132,9 @@ def plain(text: str) -> str:
     """`text` on one line, without control and direction marks, so that nothing in it acts on a terminal."""
     shown = (" " if unicodedata.category(mark) in {"Cc", "Cs"} or mark in BIDI else mark for mark in text)
     return re.sub(r"\s+", " ", "".join(shown))
+
+
+def stacked(text: str, width: int) -> list[str]:
+    """A column's head on lines of at most `width` characters; no word is cut, an arrow keeps its word."""
+    joined = re.sub(r" (?=[↑↓]$)", NO_BREAK, plain(text))
+    return [line.replace(NO_BREAK, " ") for line in textwrap.wrap(joined, width, break_long_words=False)]

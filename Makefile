@@ -9,7 +9,7 @@ STUDY_RUN := --task $(TASK) --variants study,ft --standard --out $(STUDY)
 
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: bench study test lint types imports test-slow benchmarks proof clean
+.PHONY: bench study test lint types imports test-slow benchmarks proof proof-gate clean
 
 bench: $(INSTALLED)
 	$(BIN)/bench run --variants all
@@ -31,6 +31,9 @@ benchmarks: $(INSTALLED)
 
 proof: $(INSTALLED)
 	$(BIN)/pytest benchmarks/test_measuring.py -s --benchmark-columns=median,iqr,rounds
+
+proof-gate: $(INSTALLED)
+	$(BIN)/pytest benchmarks/test_gate.py -s --benchmark-columns=median,iqr,rounds
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ WORDS: dict[Place, ChangeWord] = {
     "partly": "inconclusive",
 }
 MIRRORED: dict[Place, Place] = {"above": "below", "below": "above"}
+DISTURBANCES = ("load", "steal", "throttling", "spinning", "busy-gpu", "gpu-throttling")
 SETTINGS = ("threads", "affinity", "governor", "variables")
 PROTOCOL = {
     "protocol_version": "the protocol",
@@ -50,12 +51,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Rules:
-    """What all rows are judged by; `test_rows` is how many rows accuracy is of."""
+    """What all rows are judged by.
+
+    `test_rows` is how many rows accuracy is of; `disturbed` what kept a machine from its usual speed, if
+    anything did: absolute times of it are no measure of the software then.
+    """
 
     thresholds: Sequence[Threshold]
     floors: Floors
     accuracy_margin: float
     test_rows: int
+    disturbed: str | None
 
     def margin(self, metric: str) -> float:
         """How far from no change a metric must lie to count: beyond the usual margin and the noise."""
@@ -138,7 +144,10 @@ def compare_artifacts(run: Run, variant: str, labels: tuple[str, str], asked: As
 def rules_of(asked: Asked, *runs: Run) -> Rules:
     """The rules for a comparison that rests on these runs, whose tasks are the same."""
     floors = floors_of(run.environment.noise_floor for run in runs)
-    return Rules(asked.thresholds, floors, runs[-1].config.accuracy_margin, runs[-1].task.rows["test"])
+    cautions = [caution for run in runs for caution in run.environment.warnings]
+    disturbed = next((caution.text for caution in cautions if caution.code in DISTURBANCES), None)
+    config, rows = runs[-1].config, runs[-1].task.rows
+    return Rules(asked.thresholds, floors, config.accuracy_margin, rows["test"], disturbed)
 
 
 def side(run: Run, label: str) -> Side:
@@ -251,7 +260,7 @@ def judged(pair: Pair, metric: str, threshold: Threshold | None, rules: Rules) -
         gate="not comparable" if threshold else None,
         reason="",
     )
-    shift = points_shift(pair, rules.test_rows) if points else ratio_shift(pair, metric)
+    shift = points_shift(pair, rules.test_rows) if points else ratio_shift(pair, metric, rules.disturbed)
     if isinstance(shift, Uncomparable):
         return change.model_copy(update={"reason": shift.reason})
     low, high = shift.interval
@@ -297,9 +306,11 @@ def points_shift(pair: Pair, rows: int) -> Shift | Uncomparable:
     return Shift((gained - lost) / rows, difference_bounds(gained, lost, rows))
 
 
-def ratio_shift(pair: Pair, metric: str) -> Shift | Uncomparable:
+def ratio_shift(pair: Pair, metric: str, disturbed: str | None) -> Shift | Uncomparable:
     """The metric after over before; where relative, an absolute one over that of its own dense."""
     rows = [pair.before, pair.after]
+    if disturbed and KINDS[metric] == "timed":
+        return Uncomparable(f"absolute figures of a disturbed machine: {disturbed}")
     if pair.dense and KINDS[metric] == "timed":
         if pair.after.variant == DENSE:
             return Uncomparable("dense over itself says nothing")

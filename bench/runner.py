@@ -26,7 +26,7 @@ from bench.nouns.measurement import SPEEDUPS, Measurement
 from bench.nouns.run import DENSE, Result, ResultStatus, Run
 from bench.plan import Plan
 from bench.recommend import judge_accuracy, read, recommend, training_cautions
-from bench.statistics import speed_verdict
+from bench.statistics import pooled, speed_verdict
 from bench.steps.request import Request, StepKind
 from bench.tasks.stored import summary, write_task
 from bench.training_speedup import add_training_speedups
@@ -184,16 +184,24 @@ class Workbench:
         return result
 
     def measure_again(self, run: Run, doubtful: Sequence[Result]) -> None:
-        """Put a second measurement of these results, whatever lies in the cache, in place of the first."""
+        """Put a second measurement of these results, whatever lies in the cache, in place of the first.
+
+        The speed-ups are of the rounds of both, so that neither a lucky nor a noisy one decides alone.
+        """
         self._again = True
         self._steps = {key: step for key, step in self._steps.items() if step.kind not in MEASURING}
         variants = {variant.name: variant for variant in self.plan.variants}
         for number, first in enumerate(doubtful, start=1):
             self.display.begin(f"{first.variant} once more", number, len(doubtful))
-            result = self.judged(self.result(variants[first.variant], first.seed), variants[first.variant])
-            speedup = first.metrics.get("speedup")
-            said = f"; its speedup was {speedup.value:.3f}" if speedup else ""
-            result.notes.append(f"measured once more, since the first time a gate failed{said}")
+            result = self.result(variants[first.variant], first.seed)
+            for name in SPEEDUPS:
+                both = [row.metrics[name] for row in (first, result) if name in row.metrics]
+                if len(both) == 2 and all(found.samples for found in both):
+                    result.metrics[name] = pooled(*both)
+            result.notes.append(
+                "measured once more, since a gate failed; speed-ups are of all rounds of both"
+            )
+            result = self.judged(result, variants[first.variant])
             run.results[run.results.index(first)] = result
             self.folder.write(run)
             self.display.end(result)

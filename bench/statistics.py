@@ -58,6 +58,21 @@ def ratio(anchor_s: Sequence[float], variant_s: Sequence[float]) -> tuple[float,
     return value, (math.exp(low), math.exp(high)), tuple(np.exp(logs).tolist())
 
 
+def pooled(first: Measurement, second: Measurement) -> Measurement:
+    """One ratio of the rounds of two measurements, whose ratios are their samples; see `ratio`."""
+    samples = (*first.samples, *second.samples)
+    logs = np.log(np.asarray(samples))
+    low, high = sign_interval(logs.tolist())
+    return second.model_copy(
+        update={
+            "value": math.exp(float(np.median(logs))),
+            "ci_low": math.exp(low),
+            "ci_high": math.exp(high),
+            "samples": samples,
+        }
+    )
+
+
 def sign_interval(samples: Sequence[float]) -> Interval:
     """95 % interval of the median of samples that fall on either side of it as by a fair coin.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.meters.feeds import headline
 from bench.meters.rounds import Contender, paired_rounds, times_of, warm_up
 from bench.meters.subject import load_subject
+from bench.nouns.measurement import Measurement, measured
 from bench.protocol import PROTOCOLS
 from bench.statistics import ratio
 from bench.steps.common import prepare_process
@@ -17,8 +18,8 @@ BATCH = 16
 PROTOCOL = replace(PROTOCOLS["quick"], min_rounds=20, max_rounds=200, min_time_s=0.0, max_time_s=6.0)
 
 
-def duel(anchor: Path, variant: Path, seed: int) -> tuple[float, float, float]:
-    """The speed-up of `variant` over `anchor`, with its interval; `seed` orders the rounds."""
+def duel(anchor: Path, variant: Path, seed: int) -> Measurement:
+    """The speed-up of `variant` over `anchor`; `seed` orders the rounds."""
     prepare_process("cpu", seed)
     rows = short_rows(320)
     subjects = [
@@ -31,5 +32,5 @@ def duel(anchor: Path, variant: Path, seed: int) -> tuple[float, float, float]:
     for contender in contenders:
         warm_up(contender, slices, "cpu", PROTOCOL)
     rounds, _ = paired_rounds(contenders, slices, "cpu", PROTOCOL, seed)
-    value, (low, high), _ = ratio(times_of(rounds, "anchor"), times_of(rounds, "variant"))
-    return value, low, high
+    value, interval, samples = ratio(times_of(rounds, "anchor"), times_of(rounds, "variant"))
+    return measured("speedup", value, "perf_counter, paired with anchor", interval, samples)

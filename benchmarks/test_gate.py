@@ -15,8 +15,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.compare import Shift, gate_word
 from bench.nouns.comparison import GateWord, Threshold
-from bench.nouns.measurement import Measurement, measured
-from bench.statistics import quotient, share_interval
+from bench.nouns.measurement import Measurement
+from bench.statistics import pooled, quotient, share_interval
 from bench.workers import call_apart, start_server
 from benchmarks.deeper import deep_artifacts, short_rows
 from benchmarks.duel import duel
@@ -33,11 +33,7 @@ def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Me
     folders = deep_artifacts(tmp_path_factory.mktemp("artifacts"), short_rows(320), layers)
     context = start_server()
 
-    def speedup(name: str, seed: int) -> Measurement:
-        value, low, high = call_apart(context, duel, folders["dense"], folders[name], seed)
-        return measured("speedup", value, "perf_counter, paired with dense", (low, high))
-
-    return speedup
+    return lambda name, seed: call_apart(context, duel, folders["dense"], folders[name], seed)
 
 
 def decision(before: list[Measurement], after: Measurement) -> GateWord:
@@ -68,7 +64,7 @@ def test_two_artifacts(
         MEASURED[name].append(measure(name, seed))
         word = decision([], MEASURED[name][-1])
         if word == "fails":
-            word = decision([], measure(name, DECISIONS + seed))
+            word = decision([], pooled(MEASURED[name][-1], measure(name, DECISIONS + seed)))
         words[word] += 1
 
     psutil.cpu_times_percent()

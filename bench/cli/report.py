@@ -73,7 +73,8 @@ def report(
     elif json:
         raise InputError(f"--json prints one run, and here are {len(found)}; use --export-json FILE")
     else:
-        console.lay_out(essentials(side_by_side.report(found)), terminal(), "More with --export-markdown FILE")
+        shown = essentials(side_by_side.report(found))
+        console.lay_out(shown, terminal(), "More with --export-markdown FILE")
     for place, run in zip(places, found.values(), strict=True):
         if github:
             tell_github(summaries.summary_of_run(run), [])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.nouns.measurement import measured
+from bench.nouns.measurement import Measurement, measured
 from bench.nouns.verdict import AccuracyVerdict, SpeedVerdict
 from bench.statistics import (
     SPEED_MARGIN,
@@ -28,6 +28,7 @@ from bench.statistics import (
     macro_f1_interval,
     mcnemar_p_value,
     median_interval,
+    pooled,
     quantile_interval,
     ratio,
     rows_to_tell,
@@ -50,6 +51,21 @@ def test_a_ratio_and_its_inverse_have_inverse_intervals(samples: list[tuple[floa
     inverse, (inverse_low, inverse_high), _ = ratio(other, one)
     assert inverse == pytest.approx(1 / value)
     assert (inverse_low, inverse_high) == pytest.approx((1 / high, 1 / low))
+
+
+@few
+@given(pairs, pairs)
+def test_two_measurements_pooled_are_one_of_all_their_rounds(
+    first: list[tuple[float, float]], second: list[tuple[float, float]]
+) -> None:
+    def speedup(rounds: list[tuple[float, float]]) -> Measurement:
+        value, interval, samples = ratio(*zip(*rounds, strict=True))
+        return measured("speedup", value, "trial", interval, samples)
+
+    both, one = pooled(speedup(first), speedup(second)), speedup([*first, *second])
+    assert both.value == pytest.approx(one.value)
+    assert (both.ci_low, both.ci_high) == pytest.approx((one.ci_low, one.ci_high))
+    assert both.samples == pytest.approx(one.samples)
 
 
 @few

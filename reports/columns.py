@@ -80,9 +80,12 @@ SHOWN = {
     "inference_wall_time": Shown("Test rows time", numbers.SECONDS),
     "compress_energy": Shown("Compress energy", numbers.JOULES),
     "compress_energy_gross": Shown("Compress energy gross", numbers.JOULES, detail=True),
-    "inference_energy_per_sample": Shown("Energy per row", numbers.JOULES),
-    "inference_energy_per_sample_gross": Shown("Energy per row gross", numbers.JOULES, detail=True),
-    "idle_power": Shown("Idle power", numbers.WATTS, detail=True),
+    "inference_energy_per_sample": Shown("Energy per row", numbers.JOULES, interval=True),
+    "inference_energy_per_sample_gross": Shown(
+        "Energy per row gross", numbers.JOULES, interval=True, detail=True
+    ),
+    "break_even": Shown("Break-even, texts", numbers.COUNT, interval=True),
+    "idle_power": Shown("Idle power", numbers.WATTS, interval=True, detail=True),
     "compress_co2": Shown("Compress CO2", numbers.GRAMS),
     "inference_co2_per_sample": Shown("CO2 per row", numbers.GRAMS),
 }

@@ -13,17 +13,21 @@ from reports.terminal import literal, show, two_columns
 
 def render(environment: Environment, console: Console) -> None:
     """Print what the machine is, its software and settings, and every warning with its remedy."""
-    sections = {
-        "Machine": _machine(environment),
+    parts = [part for title, rows in described(environment).items() for part in _section(title, rows)]
+    show(console, parts[:-1])
+
+
+def described(environment: Environment) -> dict[str, list[tuple[str, str]]]:
+    """Everything there is to say of a machine: names and texts, by what they are about."""
+    return {
+        "Machine": list(_machine(environment)),
         "Devices": [(device.name, _device(device)) for device in environment.devices],
         "Software": [*environment.versions.items(), ("commit", environment.commit or "outside git")],
-        "Settings": _settings(environment),
-        "Noise floor": _noise_floor(environment.noise_floor),
+        "Settings": list(_settings(environment)),
+        "Noise floor": list(_noise_floor(environment.noise_floor)),
         "Now": [("load", f"{environment.load:.2f} a core, averaged over a minute")],
         "Warnings": [(caution.code, said(caution)) for caution in environment.warnings],
     }
-    parts = [part for title, rows in sections.items() for part in _section(title, rows)]
-    show(console, parts[:-1])
 
 
 def said(caution: Caution) -> str:

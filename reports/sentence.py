@@ -102,8 +102,8 @@ def _why_none(run: Run) -> Line:
     compressed = by_variant(result for result in run.results if result.variant != DENSE)
     measured = [seeds for seeds in compressed if any(result.status == "ok" for result in seeds)]
     faster = [seeds for seeds in measured if any(result.is_faster for result in seeds)]
-    promising = [seeds for seeds in faster if any(result.is_candidate for result in seeds)]
-    candidates = [seeds for seeds in promising if all(result.is_candidate for result in seeds)]
+    promising = [seeds for seeds in faster if any(result.is_candidate() for result in seeds)]
+    candidates = [seeds for seeds in promising if all(result.is_candidate() for result in seeds)]
     if not measured:
         return ("no compressed variant was measured.",)
     if not faster:
@@ -161,7 +161,7 @@ def _not_every_seed(seeds: list[Result]) -> Line:
     """What keeps a variant from being a candidate that is one with some of its seeds."""
     slow = [result for result in seeds if result.status == "ok" and not result.is_faster]
     unmeasured = [result for result in seeds if result.status != "ok"]
-    lossy = [result for result in seeds if result.is_faster and not result.is_candidate]
+    lossy = [result for result in seeds if result.is_faster and not result.is_candidate()]
     margin = spread(100 * next(verdict.margin for verdict in map(verdict_of, seeds) if verdict))
     faults = (
         ("not shown to be", slow),

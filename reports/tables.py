@@ -110,6 +110,11 @@ def _cost_notes(run: Run) -> Iterator[str]:
     if idle:
         drawn = numbers.span(idle, lambda value: numbers.quantity(value, numbers.WATTS))
         yield f"energy is net: the {drawn} drawn when nothing runs is not in it"
+    if any("break_even" in result.metrics for result in run.results):
+        yield (
+            "break-even: so many texts repay the energy of compressing, each by what it takes less than with "
+            "dense; its ± is that of the saving"
+        )
     yield f"carbon intensity from {run.config.carbon_source}; PUE {run.config.pue:g}"
 
 
@@ -194,6 +199,7 @@ GROUPS = (
             "compress_energy_gross",
             "inference_energy_per_sample",
             "inference_energy_per_sample_gross",
+            "break_even",
             "idle_power",
             "compress_co2",
             "inference_co2_per_sample",

@@ -50,8 +50,10 @@ def short_rows(count: int) -> list[Example]:
     return [Example(" ".join(rng.choices(WORDS, k=rng.randrange(4, 24))), i % 2) for i in range(count)]
 
 
-def deep_artifacts(root: Path, rows: Sequence[Example], layers: Mapping[str, int]) -> dict[str, Path]:
-    """By name, artifacts of a BERT with so many layers more than 20, or fewer; else of the same weights."""
+def deep_artifacts(
+    root: Path, rows: Sequence[Example], layers: Mapping[str, int], depth: int = LAYERS
+) -> dict[str, Path]:
+    """By name, artifacts of a BERT with so many layers more than `depth`, or fewer; else of the same weights."""
     tokenizer, made = train_tokenizer(rows, MAX_LENGTH), {}
     config = BertConfig(
         vocab_size=len(tokenizer),
@@ -62,7 +64,7 @@ def deep_artifacts(root: Path, rows: Sequence[Example], layers: Mapping[str, int
     )
     for name, more in layers.items():
         torch.manual_seed(0)
-        config.num_hidden_layers = LAYERS + min(more, 0)
+        config.num_hidden_layers = depth + min(more, 0)
         model = BertForSequenceClassification(config).eval()
         if more > 0:
             model = Deeper(layers=more).finish(model, context_of(model, tokenizer))

@@ -29,8 +29,8 @@ MEASURED: dict[str, list[Measurement]] = {}
 @pytest.fixture(scope="module")
 def measure(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Measurement]:
     """Measures the named artifact against dense."""
-    layers = {"dense": 0, "copy": 0, "+10 %": 2}
-    folders = deep_artifacts(tmp_path_factory.mktemp("artifacts"), short_rows(320), layers)
+    layers = {"dense": 0, "copy": 0, "+10 %": 1}
+    folders = deep_artifacts(tmp_path_factory.mktemp("artifacts"), short_rows(320), layers, depth=10)
     context = start_server()
 
     return lambda name, seed: call_apart(context, duel, folders["dense"], folders[name], seed)

@@ -9,13 +9,17 @@ import typer
 
 from bench.cli.gating import Gate, settle
 from bench.cli.shared import check_github, export_runs, page, say, show, tell_github, terminal
-from bench.errors import ExitCode, InputError
+from bench.errors import BenchError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from bench.folder import RunFolder
     from bench.nouns.run import Result, Run
     from bench.options import Options
     from bench.plan import Plan
+
+
+COMMENT = "comment"
+GRAVEST_FIRST = (ExitCode.FAILED, ExitCode.CANNOT_TELL, ExitCode.USAGE, ExitCode.OK)
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,9 @@ def carry_out(job: Job, as_json: bool, earlier: Run | None = None) -> None:
     except KeyboardInterrupt:
         result, interrupted = job.folder.read(), True
     write_report(job.folder, result)
-    code = ExitCode.INTERRUPTED if interrupted else ExitCode.OK
-    if any(row.status == "failed" for row in result.results) and not interrupted:
-        code = ExitCode.FAILED
-    if not job.options.as_it_is or interrupted:
+    if interrupted or not job.options.as_it_is:
         show(result, as_json)
-    if not interrupted:
-        code = hand_out(job, result, as_json) or code
+    code = ExitCode.INTERRUPTED if interrupted else hand_out(job, result, as_json)
     say(str(job.folder.path))
     raise typer.Exit(code)
 
@@ -67,35 +67,49 @@ def nothing(run: Run) -> tuple[Result, ...]:
 
 
 def hand_out(job: Job, result: Run, as_json: bool) -> ExitCode:
-    """Gate the complete run, write and send what was asked for; how the gate ends."""
-    options, code = job.options, ExitCode.OK
-    of_gate = job.gate.formats if job.gate else ()
+    """Gate the complete run, write and send what was asked for; how the command ends."""
+    options, codes = job.options, {ExitCode.OK}
+    if any(row.status == "failed" for row in result.results):
+        codes.add(ExitCode.FAILED)
+    of_gate = job.gate.formats if job.gate else (COMMENT,)
+    gated = {name: file for name, file in options.exports.items() if name in of_gate}
     files = {name: file for name, file in options.exports.items() if name not in of_gate}
     export_runs(files, {job.folder.path.name: result})
     if job.gate:
-        gated = {name: file for name, file in options.exports.items() if name in of_gate}
-        code = settle(job.gate.compare(result), gated, options.github, terminal(stderr=as_json))
+        codes.add(settle(job.gate.compare(result), gated, options.github, terminal(stderr=as_json)))
     elif options.github:
         from reports import github
 
         tell_github(github.summary_of_run(result), [])
+    if gated and not job.gate:
+        say(f"{gated[COMMENT]} is not written: there is no baseline to compare with yet")
     if options.save_baseline is not None:
-        keep_baseline(options.save_baseline, result, code)
+        keep_baseline(options.save_baseline, result, passed=codes == {ExitCode.OK})
     if options.track is not None:
-        from bench import trackers
-
-        say(trackers.track(options.track, result, job.folder.path))
-    return code
+        codes.add(log_to(options.track, result, job.folder))
+    return next(code for code in GRAVEST_FIRST if code in codes)
 
 
-def keep_baseline(name: str, result: Run, code: ExitCode) -> None:
-    """Keep the run under the name, unless its gate stopped it."""
+def log_to(tracker: str, result: Run, folder: RunFolder) -> ExitCode:
+    """Log the saved run; a tracker that fails is told of, and does not hide what a gate found."""
+    from bench import trackers
+
+    try:
+        say(trackers.track(tracker, result, folder.path))
+    except BenchError as error:
+        say(f"bench: {error}")
+        return error.exit_code
+    return ExitCode.OK
+
+
+def keep_baseline(name: str, result: Run, passed: bool) -> None:
+    """Keep the run under the name, unless a variant failed or its gate stopped it."""
     from bench import baselines
 
-    if code == ExitCode.OK:
+    if passed:
         say(f"kept as the baseline {baselines.save(result, name)}")
     else:
-        say(f"not kept as the baseline {name}, since the gate did not pass")
+        say(f"not kept as the baseline {name}: the run did not pass")
 
 
 def write_report(folder: RunFolder, result: Run) -> None:
@@ -113,13 +127,17 @@ def check_outputs(options: Options) -> None:
     from bench.outputs import Outputs
 
     gated = options.baseline is not None or options.fail_on or options.as_it_is
-    if "comment" in options.exports and not gated:
+    if COMMENT in options.exports and not gated:
         raise InputError("--export-comment: is of a gate; add --baseline NAME, or drop it")
     Outputs(options.exports).check()
     check_github(options.github)
     if options.save_baseline is not None:
         baselines.check_name(options.save_baseline)
-    if options.track is not None:
+
+
+def check_tracker(name: str | None) -> None:
+    """Raise `InputError` for a tracker that is unknown, not installed or not there."""
+    if name is not None:
         from bench import trackers
 
-        trackers.check(options.track)
+        trackers.check(name)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.job import check_tracker
 from bench.cli.shared import (
     ExportCsv,
     ExportHtml,
@@ -45,7 +46,6 @@ def report(
     track: Track = None,
 ) -> None:
     """Print a run's tables again, or those of several runs side by side."""
-    from bench import trackers
     from bench.folder import latest_run, read_run
     from bench.outputs import Outputs
     from reports import console, side_by_side
@@ -63,8 +63,7 @@ def report(
     )
     Outputs(files).check()
     check_github(github)
-    if track is not None:
-        trackers.check(track)
+    check_tracker(track)
     places = runs or [latest_run()]
     found = {name: read_run(place) for name, place in zip(side_by_side.called(places), places, strict=True)}
     export_runs(files, found)
@@ -79,6 +78,8 @@ def report(
         if github:
             tell_github(summaries.summary_of_run(run), [])
         if track is not None:
+            from bench import trackers
+
             say(trackers.track(track, run, place if place.is_dir() else None))
 
 

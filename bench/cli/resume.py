@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bench.cli.gating import gate_of
-from bench.cli.job import Job, carry_out, check_outputs
+from bench.cli.job import Job, carry_out, check_outputs, check_tracker
 from bench.cli.shared import say
 from bench.errors import InputError
 
@@ -40,6 +40,7 @@ def resume_run(context: typer.Context, path: Path, as_json: bool) -> None:
     if changed:
         raise InputError(f"--resume {path}: {changed} changed since; start a new run in another folder")
     check_outputs(options)
+    check_tracker(options.track)
     carry_out(Job(options, plan, folder, gate_of(options, plan)), as_json, earlier)
 
 

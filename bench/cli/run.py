@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.gating import gate_of
-from bench.cli.job import Job, carry_out, check_outputs
+from bench.cli.job import Job, carry_out, check_outputs, check_tracker
 from bench.cli.resume import resume_run
 from bench.cli.shared import (
     GATE,
@@ -304,6 +304,7 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
             terminal(),
         )
         return
+    check_tracker(options.track)
     folder = RunFolder.create(options.out, options, expected.disk_bytes)
     try:
         Cache(plan.cache).prepare(expected.disk_bytes)

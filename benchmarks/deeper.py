@@ -53,7 +53,7 @@ def short_rows(count: int) -> list[Example]:
 def deep_artifacts(
     root: Path, rows: Sequence[Example], layers: Mapping[str, int], depth: int = LAYERS
 ) -> dict[str, Path]:
-    """By name, artifacts of a BERT with so many layers more than `depth`, or fewer; else of the same weights."""
+    """By name, artifacts of a BERT with so many layers more than `depth`, or fewer; the same weights else."""
     tokenizer, made = train_tokenizer(rows, MAX_LENGTH), {}
     config = BertConfig(
         vocab_size=len(tokenizer),

@@ -1,9 +1,11 @@
-"""One measurement of an artifact against another, in a process of its own, as a run makes it."""
+"""One measurement of an artifact against another, by one thread of a process of its own, as a run makes it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+
+import torch
 
 from bench.meters.feeds import headline
 from bench.meters.rounds import Contender, paired_rounds, times_of, warm_up
@@ -15,12 +17,13 @@ from bench.steps.common import prepare_process
 from benchmarks.deeper import MAX_LENGTH, short_rows
 
 BATCH = 16
-PROTOCOL = replace(PROTOCOLS["quick"], min_rounds=20, max_rounds=200, min_time_s=0.0, max_time_s=6.0)
+PROTOCOL = replace(PROTOCOLS["quick"], min_rounds=20, max_rounds=200, min_time_s=0.0, max_time_s=4.0)
 
 
 def duel(anchor: Path, variant: Path, seed: int) -> Measurement:
     """The speed-up of `variant` over `anchor`; `seed` orders the rounds."""
     prepare_process("cpu", seed)
+    torch.set_num_threads(1)
     rows = short_rows(320)
     subjects = [
         load_subject(name, folder, rows, MAX_LENGTH, "cpu")

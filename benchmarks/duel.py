@@ -1,4 +1,4 @@
-"""One measurement of an artifact against another, by one thread of a process of its own, as a run makes it."""
+"""One measurement of an artifact against another, by one thread of a process of its own, as in a run."""
 
 from __future__ import annotations
 

@@ -223,8 +223,8 @@ def _lines(texts: list[str]) -> tuple[Line, ...]:
 
 
 def _is_told(row: Change) -> bool:
-    """Whether the reason of a row is essential, too: that nothing happened needs none."""
-    return is_shown(row) and (row.word, row.gate) != ("same", "passes")
+    """Whether the reason of a row is essential, too: where a gate does not pass it, or there is no figure."""
+    return row.gate not in (None, "passes") or row.metric is None
 
 
 def _reasons(comparison: Comparison, rows: list[Change]) -> Iterator[Line]:

@@ -16,7 +16,7 @@ from reports.content import essentials, report
 from reports.parts import Line, Name, Report, Table, plain, stacked
 from reports.terminal import GAP, literal, show, two_columns
 
-MORE = "More in report.md of the run folder: scenarios, classes, rows, reasons, notes"
+MORE = "More in report.html and report.md of the run folder: scenarios, rows, reasons"
 HEADER_WIDTH = 9
 LABEL_WIDTH = 15
 STYLES = {
@@ -26,6 +26,13 @@ STYLES = {
     "slower": "red",
     "inconclusive": "yellow",
     "underpowered": "yellow",
+    "better": "green",
+    "passes": "green",
+    "fixed": "green",
+    "worse": "red",
+    "fails": "red",
+    "newly failing": "red",
+    "not comparable": "yellow",
 }
 
 

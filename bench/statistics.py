@@ -59,8 +59,12 @@ def ratio(anchor_s: Sequence[float], variant_s: Sequence[float]) -> tuple[float,
 
 
 def pooled(first: Measurement, second: Measurement) -> Measurement:
-    """One ratio of the rounds of two measurements, whose ratios are their samples; see `ratio`."""
-    samples = (*first.samples, *second.samples)
+    """One ratio of two measurements' rounds, whose ratios are their samples; see `ratio`.
+
+    As many rounds of each, the last ones: a disturbed measurement runs longer, and would outvote a calm one.
+    """
+    rounds = min(len(first.samples), len(second.samples))
+    samples = (*first.samples[-rounds:], *second.samples[-rounds:])
     logs = np.log(np.asarray(samples))
     low, high = sign_interval(logs.tolist())
     return second.model_copy(

@@ -15,18 +15,17 @@ HEADS = ("Baseline", "Machine", "Task", "Budget", "Variants", "Measured", "Commi
 
 
 def render(found: Mapping[tuple[str, str], Run], machine: str, console: Console) -> None:
-    """Print the baselines by (machine key, name); those of `machine` are marked as this one's."""
+    """Print the baselines by (machine key, name); and the key of this `machine`."""
     if not found:
         show(console, [literal("no baselines; keep one with: bench baseline save RUN NAME")])
         return
     table = Table(*HEADS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for (key, name), run in found.items():
-        place = f"{key} (this one)" if key == machine else key
         variants = len({result.variant for result in run.results})
         commit = (run.environment.commit or "–")[:7]
         cells = (
             name,
-            place,
+            key,
             run.task.name,
             run.config.budget,
             str(variants),
@@ -34,4 +33,4 @@ def render(found: Mapping[tuple[str, str], Run], machine: str, console: Console)
             commit,
         )
         table.add_row(*map(literal, cells))
-    show(console, [table])
+    show(console, [table, literal(f"this machine is {machine}")])

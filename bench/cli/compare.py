@@ -200,7 +200,7 @@ def save(
 
 @baseline.command(name="list")
 def list_() -> None:
-    """Show the baselines that are kept, this machine's marked."""
+    """Show the baselines that are kept, by machine and name."""
     from bench import baselines
     from bench.environment import fingerprint
     from bench.folder import read_run

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import ComparisonError, InputError, did_you_mean
-from bench.folder import write_atomically
+from bench.errors import ComparisonError, InputError, NoBaselineYet, did_you_mean
+from bench.folder import RUN, write_atomically
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import Result, Run, Scenario
 
@@ -81,15 +81,11 @@ def kept(root: Path = ROOT) -> list[Kept]:
 
 
 def find(name: str | None, machine: str, root: Path = ROOT, any_machine: bool = False) -> Path:
-    """The file of a baseline of this machine, by name or path; without a name the only one there is.
+    """The file of this machine's baseline by name, or of a run by path; without a name that of the only one.
 
-    With `any_machine` one of another machine will do. Raises `ComparisonError` where there is none, and
-    `InputError` where it is not clear which is meant.
+    With `any_machine` one of another machine will do. Raises `NoBaselineYet` for a name without one,
+    `ComparisonError` for a path to nothing, and `InputError` where it is not clear which is meant.
     """
-    if name is not None and (Path(name).exists() or "/" in name or name.endswith(".json")):
-        if not Path(name).exists():
-            raise ComparisonError(f"{name}: no such run or baseline")
-        return Path(name)
     there = [each for each in kept(root) if any_machine or each.machine == machine]
     fitting = [each for each in there if name in (None, each.name)]
     fitting = [each for each in fitting if each.machine == machine] or fitting
@@ -98,21 +94,33 @@ def find(name: str | None, machine: str, root: Path = ROOT, any_machine: bool = 
     if fitting:
         named = ", ".join(str(each.file) for each in fitting)
         raise InputError(f"which baseline? {named}; name one")
-    what = f"no baseline {name}" if name else "no baseline"
-    known = list(dict.fromkeys(each.name for each in there))
-    hint = f"; {did_you_mean(name, known)}" if name and known else ""
+    if name is not None and (Path(name).is_file() or (Path(name) / RUN).is_file()):
+        return Path(name)
+    if name is not None and ("/" in name or name.endswith(".json")):
+        raise ComparisonError(f"{name}: no such run or baseline")
+    raise NoBaselineYet(nothing_kept(name, machine, root, [each.name for each in there]))
+
+
+def nothing_kept(name: str | None, machine: str, root: Path, known: list[str]) -> str:
+    """That there is no such baseline, with what there is instead and how to make it."""
     elsewhere = sorted({each.machine for each in kept(root) if name in (None, each.name)} - {machine})
-    other = f"; there is one of machine {', '.join(elsewhere)}, for --relative" if elsewhere else ""
-    raise ComparisonError(
-        f"{what} of this machine ({machine}) in {root}/{hint}{other}; "
-        f"make one with bench baseline save RUN {name or 'NAME'}"
-    )
+    parts = [
+        f"no baseline{f' {name}' if name else ''} of this machine ({machine}) in {root}/",
+        did_you_mean(name, list(dict.fromkeys(known))) if name and known else "",
+        f"there is one of machine {', '.join(elsewhere)}, for --relative" if elsewhere else "",
+        f"make one with bench baseline save RUN {name or 'NAME'}",
+    ]
+    return "; ".join(part for part in parts if part)
 
 
-def remove(name: str, machine: str | None, root: Path = ROOT) -> Path:
-    """Delete a baseline by name, of `machine` where given; returns its file. Raises `InputError`."""
+def remove(name: str, here: str, machine: str | None, root: Path = ROOT) -> Path:
+    """Delete a baseline by name: of `machine` where given, else of this one, `here`, else the only one.
+
+    Returns its file. Raises `InputError` where there is none, or it is not clear which is meant.
+    """
     there = kept(root)
     fitting = [each for each in there if each.name == name and machine in (None, each.machine)]
+    fitting = [each for each in fitting if each.machine == here] or fitting
     if not fitting:
         raise InputError(f"{name}: no such baseline; {did_you_mean(name, [each.name for each in there])}")
     if len(fitting) > 1:

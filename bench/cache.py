@@ -28,7 +28,7 @@ from compressors import hub
 from compressors.variant import parse_variant
 
 TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
-MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget")
+MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget", "attempt")
 FEEDS = ("paddings", "shapes", "thread_counts")
 INPUTS: dict[StepKind, tuple[str, ...]] = {
     "dense": TRAINING,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.answers import changed
 from bench.gate import KINDS, Floors, floors_of
 from bench.nouns.comparison import Change, ChangeWord, Comparison, GateWord, Side, Threshold
-from bench.nouns.environment import Environment
+from bench.nouns.environment import Device, Environment, WarningCode
 from bench.nouns.measurement import METRICS, SPEEDUPS, Measurement
-from bench.nouns.run import DENSE, Result, Run
+from bench.nouns.run import DENSE, Config, Result, Run
 from bench.statistics import SPEED_MARGIN, Interval, beside, difference_bounds, quotient
 from bench.statistics import Side as Place
 
@@ -23,8 +23,17 @@ WORDS: dict[Place, ChangeWord] = {
     "partly": "inconclusive",
 }
 MIRRORED: dict[Place, Place] = {"above": "below", "below": "above"}
-DISTURBANCES = ("load", "steal", "throttling", "spinning", "busy-gpu", "gpu-throttling")
-SETTINGS = ("threads", "affinity", "governor", "variables")
+# A byte more in a file's header is not worth a word.
+SIZE_MARGIN = 0.001
+DISTURBANCES: tuple[WarningCode, ...] = (
+    "load",
+    "steal",
+    "throttling",
+    "spinning",
+    "busy-gpu",
+    "gpu-throttling",
+)
+SETTINGS = ("threads", "affinity", "governor", "variables", "fp32_precision")
 PROTOCOL = {
     "protocol_version": "the protocol",
     "device": "the device",
@@ -62,12 +71,13 @@ class Rules:
     accuracy_margin: float
     test_rows: int
     disturbed: str | None
+    relative: bool
 
     def margin(self, metric: str) -> float:
         """How far from no change a metric must lie to count: beyond the usual margin and the noise."""
         if KINDS[metric] == "points":
             return self.accuracy_margin
-        return 0.0 if KINDS[metric] == "exact" else max(SPEED_MARGIN, self.floors.of(metric))
+        return SIZE_MARGIN if KINDS[metric] == "exact" else max(SPEED_MARGIN, self.floors.of(metric))
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,11 @@ def compare_runs(before: Run, after: Run, labels: tuple[str, str], asked: Asked)
         relative=asked.relative,
         strict=asked.strict,
         thresholds=list(asked.thresholds),
-        mismatches=mismatches(before, after, asked.relative),
+        mismatches=[
+            *incomplete(before, labels[0]),
+            *incomplete(after, labels[1]),
+            *mismatches(before, after, asked.relative),
+        ],
         differences=differences(before, after, asked.relative),
         notes=[
             f"{label}: {caution.text}"
@@ -120,10 +134,51 @@ def compare_runs(before: Run, after: Run, labels: tuple[str, str], asked: Asked)
         for variant, seed in own
         if (variant, seed) not in other
     ]
-    for key in (key for key in earlier if key in later):
-        dense = (earlier[DENSE, key[1]], later[DENSE, key[1]]) if asked.relative else None
-        comparison.changes += changes_of(Pair(earlier[key], later[key], dense), rules)
+    for key, row in earlier.items():
+        if key not in later:
+            comparison.changes += lost(row, labels[1], rules)
+            continue
+        dense = [rows[DENSE, key[1]] for rows in (earlier, later) if (DENSE, key[1]) in rows]
+        over = (dense[0], dense[-1]) if asked.relative and len(dense) == 2 else None
+        comparison.changes += changes_of(Pair(row, later[key], over), rules)
     return comparison
+
+
+def incomplete(run: Run, label: str) -> list[str]:
+    """That a run did not end, as a list of one: what it lacks could be what became worse."""
+    return [] if run.status == "complete" else [f"{label} is {run.status}, not every variant is in it"]
+
+
+def lacking(before: Run, config: Config, thresholds: Sequence[Threshold]) -> list[str]:
+    """What a baseline lacks to gate a run of this configuration by."""
+    wanted = {(variant, seed) for variant in config.variants for seed in config.seeds}
+    shared = [row for row in before.results if row.status == "ok" and (row.variant, row.seed) in wanted]
+    if not any(row.variant != DENSE for row in shared) and wanted - {(DENSE, seed) for seed in config.seeds}:
+        return ["no variant but dense in common"]
+    found = [
+        f"it has no {threshold.metric}"
+        for threshold in thresholds
+        if not any(threshold.metric in row.metrics for row in shared)
+    ]
+    if any(threshold.points for threshold in thresholds) and any(row.right is None for row in shared):
+        found.append("it is of an older bench, and does not say which rows were right")
+    return found
+
+
+def lost(row: Result, label: str, rules: Rules) -> list[Change]:
+    """A gate has nothing to say of a variant that was measured before and is not there any more."""
+    if row.status != "ok" or not rules.thresholds:
+        return []
+    return [
+        Change(
+            variant=row.variant,
+            seed=row.seed,
+            metric=None,
+            word="not comparable",
+            gate="not comparable",
+            reason=f"it is not in {label}",
+        )
+    ]
 
 
 def compare_artifacts(run: Run, variant: str, labels: tuple[str, str], asked: Asked) -> Comparison:
@@ -147,7 +202,7 @@ def rules_of(asked: Asked, *runs: Run) -> Rules:
     cautions = [caution for run in runs for caution in run.environment.warnings]
     disturbed = next((caution.text for caution in cautions if caution.code in DISTURBANCES), None)
     config, rows = runs[-1].config, runs[-1].task.rows
-    return Rules(asked.thresholds, floors, config.accuracy_margin, rows["test"], disturbed)
+    return Rules(asked.thresholds, floors, config.accuracy_margin, rows["test"], disturbed, asked.relative)
 
 
 def side(run: Run, label: str) -> Side:
@@ -193,9 +248,15 @@ def machine_differences(before: Environment, after: Environment) -> Iterator[str
         named = [f"{each.cpu_model}, {each.cpu_cores} cores ({each.machine_key})" for each in (before, after)]
         yield f"the machine: {named[0]}, then {named[1]}"
     else:
-        yield from differing("devices", [d.name for d in before.devices], [d.name for d in after.devices])
+        yield from differing("devices", *(list(map(as_set_up, each.devices)) for each in (before, after)))
     for name in SETTINGS:
         yield from differing(name, getattr(before, name), getattr(after, name))
+
+
+def as_set_up(device: Device) -> str:
+    """A device with its settings that timings depend on; its driver is software."""
+    settings = {name: value for name, value in device if name not in ("name", "uuid", "driver")}
+    return f"{device.name} {settings}"
 
 
 def differing(what: str, before: Any, after: Any) -> list[str]:
@@ -223,24 +284,30 @@ def changes_of(pair: Pair, rules: Rules) -> Iterator[Change]:
         return
     gates = {threshold.metric: threshold for threshold in rules.thresholds}
     for metric in KINDS:
-        if after.variant == DENSE and metric in SPEEDUPS:
+        if after.variant == DENSE and over_dense(metric, rules):
             continue
         sides = sum(metric in row.metrics for row in (before, after))
         if sides == 2 or (sides and metric in gates):
             yield judged(pair, metric, gates.get(metric), rules)
 
 
+def over_dense(metric: str, rules: Rules) -> bool:
+    """Whether the metric is one over dense, and so says nothing of dense itself."""
+    return metric in SPEEDUPS or (rules.relative and KINDS[metric] == "timed")
+
+
 def change_of_status(before: Result, after: Result, gated: bool) -> Change:
     """The one change of a variant that is not measured on both sides; a gate cannot judge one it lost."""
     reason = (after if after.status != "ok" else before).reason or "no reason was recorded"
     change = Change(variant=after.variant, seed=after.seed, metric=None, word="not comparable", reason=reason)
-    if (before.status, after.status) == ("ok", "failed"):
+    if after.status == "failed" and before.status != "failed":
         return change.model_copy(update={"word": "newly failing"})
     if (before.status, after.status) == ("failed", "ok"):
         return change.model_copy(update={"word": "fixed"})
-    lost = gated and before.status == "ok"
-    said = f"{before.status}, then {after.status}: {reason}"
-    return change.model_copy(update={"gate": "not comparable" if lost else None, "reason": said})
+    gate = "not comparable" if gated and before.status == "ok" else None
+    return change.model_copy(
+        update={"gate": gate, "reason": f"{before.status}, then {after.status}: {reason}"}
+    )
 
 
 def judged(pair: Pair, metric: str, threshold: Threshold | None, rules: Rules) -> Change:
@@ -260,13 +327,13 @@ def judged(pair: Pair, metric: str, threshold: Threshold | None, rules: Rules) -
         gate="not comparable" if threshold else None,
         reason="",
     )
-    shift = points_shift(pair, rules.test_rows) if points else ratio_shift(pair, metric, rules.disturbed)
+    shift = points_shift(pair, rules.test_rows) if points else ratio_shift(pair, metric, rules)
     if isinstance(shift, Uncomparable):
         return change.model_copy(update={"reason": shift.reason})
     low, high = shift.interval
     found: dict[str, object] = {"change": shift.value, "low": low, "high": high, "margin": margin}
     limits = (-margin, margin) if points else (1 / (1 + margin), 1 + margin)
-    place, found["reason"] = beside(shift.interval, limits, write_points if points else "{:.3f}".format)
+    place, found["reason"] = beside(shift.interval, limits, writer(metric))
     if METRICS[metric].better == "lower":
         place = MIRRORED.get(place, place)
     found["word"] = WORDS[place]
@@ -280,7 +347,7 @@ def gate_word(metric: str, shift: Shift, threshold: Threshold) -> tuple[GateWord
     low, high = shift.interval
     sign = 1 if METRICS[metric].better == "higher" else -1
     limit = (0.0 if threshold.points else 1.0) - sign * threshold.amount
-    write = write_points if threshold.points else "{:.3f}".format
+    write = writer(metric)
     worst, best = (low, high) if sign > 0 else (high, low)
     shown = f"{write(low)} to {write(high)}"
     if sign * best < sign * limit:
@@ -288,6 +355,13 @@ def gate_word(metric: str, shift: Shift, threshold: Threshold) -> tuple[GateWord
     if sign * worst >= sign * limit:
         return "passes", f"the whole interval, {shown}, lies on the right side of {write(limit)}"
     return "inconclusive", f"the interval, {shown}, lies across {write(limit)}"
+
+
+def writer(metric: str) -> Callable[[float], str]:
+    """How a metric's changes are written: counts with so many digits that a change shows."""
+    if KINDS[metric] == "points":
+        return write_points
+    return "{:.6f}".format if KINDS[metric] == "exact" else "{:.3f}".format
 
 
 def write_points(share: float) -> str:
@@ -306,14 +380,14 @@ def points_shift(pair: Pair, rows: int) -> Shift | Uncomparable:
     return Shift((gained - lost) / rows, difference_bounds(gained, lost, rows))
 
 
-def ratio_shift(pair: Pair, metric: str, disturbed: str | None) -> Shift | Uncomparable:
+def ratio_shift(pair: Pair, metric: str, rules: Rules) -> Shift | Uncomparable:
     """The metric after over before; where relative, an absolute one over that of its own dense."""
     rows = [pair.before, pair.after]
-    if disturbed and KINDS[metric] == "timed":
-        return Uncomparable(f"absolute figures of a disturbed machine: {disturbed}")
-    if pair.dense and KINDS[metric] == "timed":
-        if pair.after.variant == DENSE:
-            return Uncomparable("dense over itself says nothing")
+    if rules.disturbed and KINDS[metric] == "timed":
+        return Uncomparable(f"absolute figures of a disturbed machine: {rules.disturbed}")
+    if rules.relative and KINDS[metric] == "timed":
+        if pair.dense is None:
+            return Uncomparable("a side has no dense to be relative to")
         rows += pair.dense
     for row in rows:
         if metric not in row.metrics:

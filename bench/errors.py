@@ -5,7 +5,8 @@ Exception
     ├── InputError         a value the user gave cannot be used (exit 2)
     ├── Refusal            a variant cannot be made of this model; its row is `skipped`
     ├── MeasuringError     something could not be measured here; its row is `failed` (exit 3 without rows)
-    └── ComparisonError    two runs cannot be compared, or there is nothing to compare with (exit 3)
+    └── ComparisonError    two runs cannot be compared, or one is not there (exit 3)
+        └── NoBaselineYet  nothing is kept under the name; that can be allowed
 
 Everything else that escapes is a bug of ours and keeps its traceback.
 """
@@ -52,9 +53,13 @@ class MeasuringError(BenchError):
 
 
 class ComparisonError(BenchError):
-    """Runs that do not belong together, or a baseline that is not there."""
+    """Runs that do not belong together, or one that is not there."""
 
     exit_code = ExitCode.CANNOT_TELL
+
+
+class NoBaselineYet(ComparisonError):
+    """A baseline's name under which nothing is kept, as before the first time."""
 
 
 def in_one_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.errors import InputError, did_you_mean
+from bench.errors import ComparisonError, InputError, did_you_mean
 from bench.nouns.comparison import Threshold
 from bench.nouns.environment import NoiseFloor
 from bench.nouns.measurement import METRICS
@@ -60,9 +60,13 @@ class Floors:
 
 
 def floors_of(measured: Iterable[NoiseFloor | None]) -> Floors:
-    """The floors for a comparison that rests on all of these: the widest of each kind."""
+    """The floors for a comparison that rests on all of these: the widest of each kind.
+
+    Raises `ComparisonError` where none is known, as in a document of an older bench.
+    """
     found = [floor for floor in measured if floor]
-    assert found, "every run knows a floor, measured or not"
+    if not found:
+        raise ComparisonError("no noise floor is known, and without one no change can be told; measure again")
     source = "; ".join(dict.fromkeys(floor.source for floor in found))
     return Floors(max(floor.paired for floor in found), max(floor.between for floor in found), source)
 
@@ -83,7 +87,7 @@ def read_threshold(text: str) -> Threshold:
         raise InputError(f"--fail-on {text}: {why_not_gated(metric)}")
     points = KINDS[metric] == "points"
     unit, spelled = ("pt", f"{metric}:1pt") if points else ("%", f"{metric}:5%")
-    match = re.fullmatch(rf"([0-9]+(?:\.[0-9]+)?)\s*{unit}s?", amount) if colon else None
+    match = re.fullmatch(rf"([0-9]+(?:\.[0-9]+)?)\s*{unit}", amount) if colon else None
     share = float(match[1]) / 100 if match else 1.0
     if share >= 1:
         raise InputError(f"--fail-on {text}: write METRIC:AMOUNT, an amount below 100, such as {spelled}")

@@ -74,7 +74,7 @@ def record(benchmark: BenchmarkFixture, result: PairedResult, budget: Budget) ->
     rounds, protocol = result.scenario.raw, PROTOCOLS[budget]
     assert rounds is not None
     [texts] = set(rounds.rows)
-    stats = benchmark._make_stats(iterations=texts)  # type: ignore[no-untyped-call]
+    stats = benchmark._make_stats(iterations=texts)
     for number, time_s in enumerate(rounds.times[VARIANT].values):
         if number not in rounds.discarded:
             stats.update(time_s)

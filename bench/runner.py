@@ -15,7 +15,7 @@ from bench.cache import Cache, Step, depends_on_machine, files_fingerprint, fing
 from bench.calibration import noise_floor, speed_margin
 from bench.display import Display
 from bench.environment import fingerprint, is_shared, precision_cautions
-from bench.errors import BenchError, Refusal
+from bench.errors import BenchError, InputError, MeasuringError, Refusal
 from bench.folder import RunFolder
 from bench.interplay import add_interplay
 from bench.meters.carbon import Carbon, carbon_findings
@@ -36,6 +36,7 @@ from compressors import hub
 from compressors.artifact import ARTIFACT
 from compressors.variant import Variant, refuse_missing_packages
 
+Doubtful = Callable[[Run], Sequence[tuple[Result, Sequence[str]]]]
 MEASURING: tuple[StepKind, ...] = ("timing", "footprint")
 COST = ("compress_wall_time", "compress_energy", "compress_energy_gross")
 
@@ -61,13 +62,13 @@ def run_plan(
     folder: RunFolder,
     display: Display,
     earlier: Run | None = None,
-    doubtful: Callable[[Run], Sequence[Result]] = lambda run: (),
+    doubtful: Doubtful | None = None,
 ) -> Run:
     """Do what the plan says; `run.json` is rewritten after every variant, so an end at any time loses one.
 
-    `earlier` is the same run, broken off: its `ok` results stay. `doubtful` says at the end which results are
-    to be measured once more. Raises `BenchError` where dense itself cannot be made. A `KeyboardInterrupt`
-    passes through, the document left complete up to there.
+    `earlier` is the same run, broken off: its `ok` results stay. `doubtful` says at the end which metrics of
+    which results are to be measured once more. Raises `BenchError` where dense itself cannot be made. A
+    `KeyboardInterrupt` passes through, the document left complete up to there.
     """
     run = begin(plan, folder.path.name)
     environment = run.environment
@@ -88,7 +89,8 @@ def run_plan(
                 run.results.append(bench.judged(result, variant))
                 folder.write(run)
                 display.end(result)
-            bench.measure_again(run, doubtful(run))
+            if doubtful:
+                bench.measure_again(run, doubtful(run))
         run.status = "complete"
     except BaseException:
         run.status = "interrupted"
@@ -153,7 +155,7 @@ class Workbench:
     _steps: dict[str, Step] = field(default_factory=dict)
     _failed: dict[str, BenchError] = field(default_factory=dict)
     _spent: dict[str, float] = field(default_factory=dict)
-    _again: bool = False
+    _attempt: int = 0
 
     def __post_init__(self) -> None:
         self.cache = Cache(self.plan.cache)
@@ -173,9 +175,15 @@ class Workbench:
             return self._measured(variant, seed)
         except BenchError as error:
             if variant.name == DENSE:
-                raise
+                raise self._without_dense(error) from None
             status: ResultStatus = "skipped" if isinstance(error, Refusal) else "failed"
             return Result(variant=variant.name, seed=seed, status=status, reason=str(error))
+
+    def _without_dense(self, error: BenchError) -> BenchError:
+        """What to raise where dense cannot be had: of two artifacts neither is worse then."""
+        if self.plan.anchor == DENSE or isinstance(error, InputError):
+            return error
+        return MeasuringError(f"{self.plan.task.model}: {error}")
 
     def judged(self, result: Result, variant: Variant) -> Result:
         """The same row with the verdicts on its speed, and why it is not faster where it is not."""
@@ -183,26 +191,25 @@ class Workbench:
         explain_speed(result, variant, self.plan.config.device, self.environment.cpu_features)
         return result
 
-    def measure_again(self, run: Run, doubtful: Sequence[Result]) -> None:
-        """Put a second measurement of these results, whatever lies in the cache, in place of the first.
+    def measure_again(self, run: Run, doubtful: Sequence[tuple[Result, Sequence[str]]]) -> None:
+        """Measure these results once more, whatever lies in the cache, for these metrics of theirs.
 
-        The speed-ups are of the rounds of both, so that neither a lucky nor a noisy one decides alone.
+        A speed-up is then of the rounds of both measurements, so that neither a lucky nor a noisy one decides
+        alone; any other figure is the second's, so that it fails a gate only by both.
         """
-        self._again = True
-        self._steps = {key: step for key, step in self._steps.items() if step.kind not in MEASURING}
+        self._attempt = 1
         variants = {variant.name: variant for variant in self.plan.variants}
-        for number, first in enumerate(doubtful, start=1):
-            self.display.begin(f"{first.variant} once more", number, len(doubtful))
-            result = self.result(variants[first.variant], first.seed)
-            for name in SPEEDUPS:
-                both = [row.metrics[name] for row in (first, result) if name in row.metrics]
-                if len(both) == 2 and all(found.samples for found in both):
-                    result.metrics[name] = pooled(*both)
-            result.notes.append(
-                "measured once more, since a gate failed; speed-ups are of all rounds of both"
-            )
-            result = self.judged(result, variants[first.variant])
-            run.results[run.results.index(first)] = result
+        for number, (result, metrics) in enumerate(doubtful, start=1):
+            self.display.begin(f"{result.variant} once more", number, len(doubtful))
+            again = self.result(variants[result.variant], result.seed)
+            what = ", ".join(metrics)
+            if again.status == "ok":
+                found = [name for name in metrics if name in again.metrics]
+                result.metrics |= {name: both(name, result, again) for name in found}
+                result.notes.append(f"{what}: measured once more, since a gate failed; see docs/measuring.md")
+            else:
+                result.notes.append(f"{what}: could not be measured once more: {again.reason}")
+            self.judged(result, variants[result.variant])
             self.folder.write(run)
             self.display.end(result)
 
@@ -305,6 +312,7 @@ class Workbench:
     def _step(self, kind: StepKind, variant: str, seed: int, **parents: Step | None) -> Step:
         """The step done earlier in this run, from the cache, or done now; `parents` are what it reads."""
         config = self.plan.config
+        measuring = kind in MEASURING
         read = {name: step for name, step in parents.items() if step}
         request = Request(
             kind=kind,
@@ -320,11 +328,11 @@ class Workbench:
             paddings=config.paddings,
             shapes=config.shapes,
             thread_counts=config.thread_counts,
+            attempt=self._attempt if measuring else 0,
             plugins=list(self.plan.plugins),
             snapshots=hub.snapshots(),
             **{name: step.folder for name, step in read.items()},
         )
-        measuring = kind in MEASURING
         ids = {"task": self._task_id, **{name: step.id for name, step in read.items()}}
         if measuring:
             ids |= {name: files_fingerprint(step.folder / ARTIFACT) for name, step in read.items()}
@@ -334,7 +342,7 @@ class Workbench:
         if name in self._failed:
             raise self._failed[name]
         if name not in self._steps:
-            anew = measuring and (self.plan.remeasure or self._again)
+            anew = measuring and (self.plan.remeasure or self._attempt > 0)
             found = None if anew else self.cache.find(kind, name)
             self._steps[name] = found or self._do(kind, name, request)
         return self._steps[name]
@@ -360,6 +368,12 @@ class Workbench:
             raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+
+def both(name: str, first: Result, second: Result) -> Measurement:
+    """What two measurements of a metric that a gate doubted come to."""
+    one, other = first.metrics[name], second.metrics[name]
+    return pooled(one, other) if name in SPEEDUPS and one.samples and other.samples else other
 
 
 def explain_speed(result: Result, variant: Variant, device: str, cpu_features: Sequence[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
+from bench.baselines import ROOT
 from bench.errors import InputError, did_you_mean, in_one_line
 
 PYPROJECT = "pyproject.toml"
@@ -25,6 +27,12 @@ class Settings(BaseModel):
     fail_on: list[str] = []
     strict: bool = False
     allow_missing_baseline: bool = False
+    _folder: Path = PrivateAttr(default=Path())
+
+    @property
+    def baselines(self) -> Path:
+        """Where the project keeps its baselines."""
+        return self._folder / ROOT
 
 
 def read_settings(folder: Path) -> Settings:
@@ -42,7 +50,9 @@ def read_settings(folder: Path) -> Settings:
         raise InputError(f"{file}: cannot be read ({in_one_line(error)})") from None
     table = tool.get("bench", {}) if isinstance(tool, dict) else {}
     try:
-        return Settings.model_validate(table)
+        settings = Settings.model_validate(table)
+        settings._folder = Path(os.path.relpath(file.parent))
+        return settings
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -144,11 +144,15 @@ def gate(
 ) -> None:
     """Measure two artifacts against each other, in turns in one run, and fail where the new one is worse."""
     from bench.options import Options, read_label_map
+    from compressors.checkpoint import Load
+    from compressors.variant import Variant
 
     if test is None and task is None:
         raise InputError("gate: speed depends on the rows, and accuracy needs labels; add --test FILE")
+    if "," in new:
+        raise InputError(f"{new}: a comma parts variants, so it cannot be in a path; name a link to it")
     options = Options(
-        variants=f"load:{new}",
+        variants=Variant((Load(new),)).name,
         as_it_is=True,
         model=base,
         no_finetune=True,
@@ -194,8 +198,9 @@ def save(
     """Keep a run in baselines/, by its machine; one of that name is replaced."""
     from bench import baselines
     from bench.folder import read_run
+    from bench.settings import read_settings
 
-    say(str(baselines.save(read_run(run), name)))
+    say(str(baselines.save(read_run(run), name, read_settings(Path.cwd()).baselines)))
 
 
 @baseline.command(name="list")
@@ -204,9 +209,15 @@ def list_() -> None:
     from bench import baselines
     from bench.environment import fingerprint
     from bench.folder import read_run
+    from bench.settings import read_settings
     from reports.baselines import render
 
-    found = {(each.machine, each.name): read_run(each.file) for each in baselines.kept()}
+    found = {}
+    for each in baselines.kept(read_settings(Path.cwd()).baselines):
+        try:
+            found[each.machine, each.name] = read_run(each.file)
+        except InputError as error:
+            say(f"left out: {error}")
     render(found, fingerprint().machine_key, terminal())
 
 
@@ -219,8 +230,10 @@ def show_(
     from bench import baselines
     from bench.environment import fingerprint
     from bench.folder import read_run
+    from bench.settings import read_settings
 
-    show(read_run(baselines.find(name, fingerprint().machine_key, any_machine=True)), json)
+    root = read_settings(Path.cwd()).baselines
+    show(read_run(baselines.find(name, fingerprint().machine_key, root, any_machine=True)), json)
 
 
 @baseline.command()
@@ -230,5 +243,8 @@ def rm(
 ) -> None:
     """Delete a baseline."""
     from bench import baselines
+    from bench.environment import fingerprint
+    from bench.settings import read_settings
 
-    say(f"deleted {baselines.remove(name, machine)}")
+    root = read_settings(Path.cwd()).baselines
+    say(f"deleted {baselines.remove(name, fingerprint().machine_key, machine, root)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.shared import export_comparison, say, tell_github
-from bench.errors import ComparisonError, ExitCode
+from bench.errors import ComparisonError, ExitCode, InputError, NoBaselineYet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,16 +36,16 @@ class Gate:
     compare: Callable[[Run], Comparison]
     formats: tuple[str, ...] = ("junit", "comment")
 
-    def doubtful(self, run: Run) -> list[Result]:
-        """The results that fail by a measured figure, which another measurement may clear."""
+    def doubtful(self, run: Run) -> list[tuple[Result, list[str]]]:
+        """The results that fail by timed figures, and these: another measurement may clear them."""
         from bench.gate import KINDS
 
-        suspects = {
-            (change.variant, change.seed)
-            for change in self.compare(run).failing
-            if change.metric and KINDS[change.metric] in ("paired", "timed")
-        }
-        return [result for result in run.results if (result.variant, result.seed) in suspects]
+        failing: dict[tuple[str, int], list[str]] = {}
+        for change in self.compare(run.model_copy(update={"status": "complete"})).failing:
+            if change.metric and KINDS[change.metric] in ("paired", "timed"):
+                failing.setdefault((change.variant, change.seed), []).append(change.metric)
+        rows = {(result.variant, result.seed): result for result in run.results}
+        return [(rows[key], metrics) for key, metrics in failing.items()]
 
 
 def asked_of(fail_on: Sequence[str] | None, strict: bool | None, settings: Settings, relative: bool) -> Asked:
@@ -55,6 +55,11 @@ def asked_of(fail_on: Sequence[str] | None, strict: bool | None, settings: Setti
 
     thresholds = read_thresholds(settings.fail_on if fail_on is None else fail_on)
     return Asked(thresholds, settings.strict if strict is None else strict, relative)
+
+
+def is_gated(options: Options) -> bool:
+    """Whether a run is to be gated: asked for with each run, since most are made to explore."""
+    return options.as_it_is or options.baseline is not None or bool(options.fail_on)
 
 
 def gate_of(options: Options, plan: Plan) -> Gate | None:
@@ -67,13 +72,19 @@ def gate_of(options: Options, plan: Plan) -> Gate | None:
     from bench.runner import begin
     from bench.settings import read_settings
 
-    if options.baseline is None and not options.fail_on and not options.as_it_is:
+    if not is_gated(options):
+        if options.strict is not None or options.allow_missing_baseline is not None:
+            raise InputError("--strict and --allow-missing-baseline are of a gate; add --baseline NAME")
         return None
     settings = read_settings(options.folder)
     asked = asked_of(options.fail_on, options.strict, settings, relative=False)
     run = begin(plan, "this run")
     if not options.as_it_is:
         return gate_over_baseline(options, settings, asked, run)
+    if not asked.thresholds:
+        raise InputError(
+            "gate: nothing to hold it to; add --fail-on speedup:5% --fail-on accuracy:1pt, or [tool.bench]"
+        )
     refuse_below(asked.thresholds, floors_of([run.environment.noise_floor]))
     new = plan.variants[-1]
     labels = (plan.task.model or "", new.checkpoints[0])
@@ -83,7 +94,7 @@ def gate_of(options: Options, plan: Plan) -> Gate | None:
 
 def gate_over_baseline(options: Options, settings: Settings, asked: Asked, run: Run) -> Gate | None:
     """The gate that a run like this must pass; None where a baseline is missing and may be."""
-    from bench.compare import compare_runs, mismatches
+    from bench.compare import compare_runs, incomplete, lacking, mismatches
     from bench.gate import floors_of, refuse_below
 
     name = options.baseline or settings.baseline
@@ -91,7 +102,8 @@ def gate_over_baseline(options: Options, settings: Settings, asked: Asked, run: 
     if found is None:
         return None
     label, baseline = found
-    if reasons := mismatches(baseline, run):
+    reasons = [*incomplete(baseline, label), *mismatches(baseline, run)]
+    if reasons := reasons or lacking(baseline, run.config, asked.thresholds):
         raise ComparisonError(f"{label}: cannot be compared with this run: {'; '.join(reasons)}")
     refuse_below(asked.thresholds, floors_of([baseline.environment.noise_floor, run.environment.noise_floor]))
     return Gate(lambda finished: compare_runs(baseline, finished, (label, "this run"), asked))
@@ -108,8 +120,8 @@ def find_baseline(
     from bench.folder import read_run
 
     try:
-        file = baselines.find(name, run.environment.machine_key, any_machine=any_machine)
-    except ComparisonError as error:
+        file = baselines.find(name, run.environment.machine_key, settings.baselines, any_machine)
+    except NoBaselineYet as error:
         if not (settings.allow_missing_baseline if allow_missing is None else allow_missing):
             raise
         say(f"not gated: {error}")
@@ -118,8 +130,10 @@ def find_baseline(
 
 
 def called(place: Path) -> str:
-    """What a run or a baseline is called: a baseline by its name, a run folder by its own."""
-    return place.stem if place.suffix == ".json" and place.name != "run.json" else place.resolve().name
+    """What a run or a baseline is called: a run by its folder, a baseline by its name."""
+    if place.name == "run.json" or place.is_dir():
+        return (place if place.is_dir() else place.parent).resolve().name
+    return place.stem
 
 
 def settle(comparison: Comparison, files: Mapping[str, Path], github: bool, console: Console) -> ExitCode:
@@ -129,9 +143,9 @@ def settle(comparison: Comparison, files: Mapping[str, Path], github: bool, cons
     from reports.content import essentials
 
     layout.lay_out(essentials(comparison_report(comparison)), console, MORE)
-    export_comparison(files, comparison)
     if github:
         from reports import github as page
 
-        tell_github(page.summary(comparison), page.annotations(comparison))
+        tell_github(page.summary(comparison), page.annotations(comparison), console)
+    export_comparison(files, comparison)
     return EXIT_CODES[comparison.outcome]

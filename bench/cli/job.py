@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from bench.cli.gating import Gate, settle
+from bench.cli.gating import Gate, is_gated, settle
 from bench.cli.shared import check_github, export_runs, page, say, show, tell_github, terminal
 from bench.errors import BenchError, ExitCode, InputError
 
 if TYPE_CHECKING:
     from bench.folder import RunFolder
-    from bench.nouns.run import Result, Run
+    from bench.nouns.run import Run
     from bench.options import Options
     from bench.plan import Plan
 
@@ -42,11 +43,10 @@ def carry_out(job: Job, as_json: bool, earlier: Run | None = None) -> None:
 
     for note in job.plan.task.notes:
         say(note)
-    doubtful = job.gate.doubtful if job.gate else nothing
     interrupted = False
     try:
         with open_display(terminal(stderr=True)) as display:
-            result = run_plan(job.plan, job.folder, display, earlier, doubtful)
+            result = run_plan(job.plan, job.folder, display, earlier, job.gate.doubtful if job.gate else None)
     except InputError:
         if earlier is None:
             job.folder.discard()
@@ -61,11 +61,6 @@ def carry_out(job: Job, as_json: bool, earlier: Run | None = None) -> None:
     raise typer.Exit(code)
 
 
-def nothing(run: Run) -> tuple[Result, ...]:
-    """Without a gate no result is doubtful."""
-    return ()
-
-
 def hand_out(job: Job, result: Run, as_json: bool) -> ExitCode:
     """Gate the complete run, write and send what was asked for; how the command ends."""
     options, codes = job.options, {ExitCode.OK}
@@ -74,13 +69,14 @@ def hand_out(job: Job, result: Run, as_json: bool) -> ExitCode:
     of_gate = job.gate.formats if job.gate else (COMMENT,)
     gated = {name: file for name, file in options.exports.items() if name in of_gate}
     files = {name: file for name, file in options.exports.items() if name not in of_gate}
-    export_runs(files, {job.folder.path.name: result})
+    console = terminal(stderr=as_json)
     if job.gate:
-        codes.add(settle(job.gate.compare(result), gated, options.github, terminal(stderr=as_json)))
+        codes.add(settle(job.gate.compare(result), gated, options.github, console))
     elif options.github:
         from reports import github
 
-        tell_github(github.summary_of_run(result), [])
+        tell_github(github.summary_of_run(result), [], console)
+    export_runs(files, {job.folder.path.name: result})
     if gated and not job.gate:
         say(f"{gated[COMMENT]} is not written: there is no baseline to compare with yet")
     if options.save_baseline is not None:
@@ -105,9 +101,10 @@ def log_to(tracker: str, result: Run, folder: RunFolder) -> ExitCode:
 def keep_baseline(name: str, result: Run, passed: bool) -> None:
     """Keep the run under the name, unless a variant failed or its gate stopped it."""
     from bench import baselines
+    from bench.settings import read_settings
 
     if passed:
-        say(f"kept as the baseline {baselines.save(result, name)}")
+        say(f"kept as the baseline {baselines.save(result, name, read_settings(Path.cwd()).baselines)}")
     else:
         say(f"not kept as the baseline {name}: the run did not pass")
 
@@ -126,8 +123,7 @@ def check_outputs(options: Options) -> None:
     from bench import baselines
     from bench.outputs import Outputs
 
-    gated = options.baseline is not None or options.fail_on or options.as_it_is
-    if COMMENT in options.exports and not gated:
+    if COMMENT in options.exports and not is_gated(options):
         raise InputError("--export-comment: is of a gate; add --baseline NAME, or drop it")
     Outputs(options.exports).check()
     check_github(options.github)

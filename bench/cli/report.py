@@ -63,6 +63,10 @@ def report(
     )
     Outputs(files).check()
     check_github(github)
+    if github and runs and len(runs) > 1:
+        raise InputError(
+            f"--github: a summary is of one run, and here are {len(runs)}; use --export-markdown"
+        )
     check_tracker(track)
     places = runs or [latest_run()]
     found = {name: read_run(place) for name, place in zip(side_by_side.called(places), places, strict=True)}
@@ -76,7 +80,7 @@ def report(
         console.lay_out(shown, terminal(), "More with --export-markdown FILE")
     for place, run in zip(places, found.values(), strict=True):
         if github:
-            tell_github(summaries.summary_of_run(run), [])
+            tell_github(summaries.summary_of_run(run), [], terminal(stderr=json))
         if track is not None:
             from bench import trackers
 

@@ -126,8 +126,8 @@ def check_github(asked: bool) -> None:
         raise InputError(f"--github: {SUMMARY_VARIABLE} is not set: no step of a workflow; drop it")
 
 
-def tell_github(summary: str, annotations: Sequence[str]) -> None:
-    """Add to the step's summary, and print the annotations, which GitHub reads from the output."""
+def tell_github(summary: str, annotations: Sequence[str], console: Console) -> None:
+    """Add to the step's summary, and print the annotations, which GitHub reads from either output."""
     place = Path(os.environ[SUMMARY_VARIABLE])
     try:
         with place.open("a", encoding="utf-8") as file:
@@ -135,7 +135,7 @@ def tell_github(summary: str, annotations: Sequence[str]) -> None:
     except OSError as error:
         raise InputError(f"--github: {place}: cannot be written ({error.strerror})") from None
     for annotation in annotations:
-        sys.stdout.write(f"{annotation}\n")
+        console.file.write(f"{annotation}\n")
 
 
 def say(text: str) -> None:

@@ -7,6 +7,8 @@ import json
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from bench.nouns.document import Document
 
 WarningCode = Literal[
@@ -75,7 +77,7 @@ class Environment(Document):
     burnt while they waited, None where no worker looked.
     """
 
-    machine_key: str
+    machine_key: str = Field(pattern=r"^[0-9a-f]{1,64}$")
     platform: str
     cpu_model: str
     cpu_cores: int

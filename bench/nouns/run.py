@@ -134,7 +134,7 @@ class Result(Document):
     layers: list[LayerShape] = Field(default_factory=list)
     training: list[dict[str, float]] = Field(default_factory=list)
     loads_with: str | None = None
-    right: str | None = None
+    right: str | None = Field(default=None, pattern=r"^[0-9a-f]*$")
     accuracy_kept: dict[str, AccuracyVerdict] = Field(default_factory=dict)
     verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
     interplay: Interplay | None = None

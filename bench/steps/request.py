@@ -17,7 +17,8 @@ class Request(BaseModel):
 
     `dense`, `teacher`, `trained`, `artifact` and `equal` are folders of the steps whose outcome this one
     reads: `trained` is the variant without the parts that act on the finished model alone, `equal` is dense
-    in the variant's precision and run by its engine. `snapshots` are those of checkpoints from a hub, by id.
+    in the variant's precision and run by its engine. `attempt` counts measurements of the same: each orders
+    its rounds anew. `snapshots` are those of checkpoints from a hub, by id.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,6 +36,7 @@ class Request(BaseModel):
     paddings: list[Padding] = Field(default_factory=list)
     shapes: list[Shape] = Field(default_factory=list)
     thread_counts: list[int] = Field(default_factory=list)
+    attempt: int = 0
     plugins: list[Path]
     snapshots: dict[str, Path] = Field(default_factory=dict)
     dense: Path | None = None

@@ -31,6 +31,7 @@ from compressors.artifact import ARTIFACT, made_by
 from compressors.variant import parse_variant
 
 STAGES = 5
+ATTEMPTS_APART = 1_000_003
 
 
 def measure_timing(request: Request, folder: Path, progress: Progress) -> Findings:
@@ -54,7 +55,8 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     progress("timing", 1, STAGES)
     equal = None if request.equal is None else load(f"{DENSE} as {setting.name}", request.equal)
     anchors = anchors_of(dense, variant, equal, of_its_own=bool(setting.parts or made_by(dense.folder)))
-    findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, request.seed))
+    rounds_seed = request.seed + request.attempt * ATTEMPTS_APART
+    findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, rounds_seed))
     if variant is dense:
         for name in SPEEDUPS:
             findings.metrics[name] = measured(name, 1.0, "definition: this is dense")

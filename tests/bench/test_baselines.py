@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bench import baselines
-from bench.errors import ComparisonError, InputError
+from bench.errors import ComparisonError, InputError, NoBaselineYet
 from bench.folder import read_run
 from bench.nouns.run import Run
 from tests.bench.meters.documents import run_of
 from tests.commands import Finished
 
-HERE = "0123456789ab"
+HERE, THERE = "0123456789ab", "ffffffffffff"
 
 
 def of_machine(key: str) -> Run:
@@ -40,14 +40,14 @@ def test_a_baseline_is_the_run_without_its_samples(finished: Finished, tmp_path:
 
 
 def test_one_is_found_by_name_by_path_and_where_it_is_the_only_one(tmp_path: Path) -> None:
-    here, there = (baselines.save(of_machine(key), "main", tmp_path) for key in (HERE, "other0000000"))
+    here, there = (baselines.save(of_machine(key), "main", tmp_path) for key in (HERE, THERE))
     assert baselines.find("main", HERE, tmp_path) == here
     assert baselines.find(None, HERE, tmp_path) == here
     assert baselines.find(str(there), HERE, tmp_path) == there
     assert baselines.find("main", HERE, tmp_path, any_machine=True) == here
     here.unlink()
     assert baselines.find("main", HERE, tmp_path, any_machine=True) == there
-    with pytest.raises(ComparisonError, match="there is one of machine other0000000, for --relative"):
+    with pytest.raises(ComparisonError, match="there is one of machine ffffffffffff, for --relative"):
         baselines.find("main", HERE, tmp_path)
 
 
@@ -79,11 +79,28 @@ def test_a_run_that_was_broken_off_is_no_baseline(tmp_path: Path) -> None:
 
 
 def test_one_is_removed_by_name_and_machine(tmp_path: Path) -> None:
-    here, there = (baselines.save(of_machine(key), "main", tmp_path) for key in (HERE, "other0000000"))
+    here, there = (baselines.save(of_machine(key), "main", tmp_path) for key in (HERE, THERE))
     with pytest.raises(InputError, match="--machine KEY"):
-        baselines.remove("main", None, tmp_path)
-    assert baselines.remove("main", HERE, tmp_path) == here
+        baselines.remove("main", "eeeeeeeeeeee", None, tmp_path)
+    assert baselines.remove("main", HERE, None, tmp_path) == here
     assert not here.exists()
-    assert baselines.kept(tmp_path) == [baselines.Kept("other0000000", "main", there)]
+    assert baselines.kept(tmp_path) == [baselines.Kept(THERE, "main", there)]
     with pytest.raises(InputError, match="no such baseline"):
-        baselines.remove("release", None, tmp_path)
+        baselines.remove("release", HERE, None, tmp_path)
+    assert baselines.remove("main", HERE, THERE, tmp_path) == there
+
+
+def test_a_folder_of_the_name_hides_no_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "main").mkdir()
+    with pytest.raises(NoBaselineYet):
+        baselines.find("main", HERE)
+    file = baselines.save(of_machine(HERE), "main")
+    assert baselines.find("main", HERE) == file
+
+
+def test_a_document_cannot_choose_a_place_outside(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(of_machine("../../evil").model_dump_json())
+    with pytest.raises(InputError, match="machine_key"):
+        read_run(file)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.answers import packed
-from bench.compare import Asked, compare_artifacts, compare_runs
+from bench.compare import Asked, compare_artifacts, compare_runs, lacking
 from bench.gate import read_thresholds
 from bench.nouns.comparison import Change, Comparison
 from bench.nouns.environment import Caution, NoiseFloor
 from bench.nouns.measurement import Measurement, measured
-from bench.nouns.run import DENSE, Result, Run
+from bench.nouns.run import DENSE, Result, Run, RunStatus
 from tests.bench.meters.documents import run_of
 
 ROWS = 400
@@ -175,10 +175,55 @@ def test_a_variant_that_fails_now_stops_the_gate_and_one_that_came_back_does_not
     assert gone.outcome == "not comparable"
 
 
-def test_variants_of_one_side_alone_are_named_and_not_judged() -> None:
-    found = compared(run(row(), row("mp")), run(row(), row("kd")))
+def test_a_variant_that_is_not_there_any_more_does_not_pass_a_gate() -> None:
+    before, after = run(row(), row("mp")), run(row(), row("kd"))
+    found = compared(before, after)
     assert found.unmatched == ["mp (seed 0): only in before", "kd (seed 0): only in after"]
     assert {change.variant for change in found.changes} == {"bmp50"}
+    assert found.outcome == "passes"
+    gated = compared(before, after, "accuracy:5pt")
+    (gone,) = [change for change in gated.changes if change.variant == "mp"]
+    assert (gone.word, gone.gate, gone.reason) == ("not comparable", "not comparable", "it is not in after")
+    assert gated.outcome == "not comparable"
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_a_run_that_did_not_end_is_not_compared(status: RunStatus) -> None:
+    whole, broken = run(row()), run(row())
+    broken.status = status
+    for before, after in ((whole, broken), (broken, whole)):
+        found = compared(before, after, "accuracy:5pt")
+        assert found.outcome == "not comparable"
+        assert f"is {status}" in found.mismatches[0]
+
+
+def test_a_variant_that_was_skipped_and_fails_now_fails_newly() -> None:
+    skipped = Result(variant="bmp50", seed=0, status="skipped", reason="no onnx")
+    failed = Result(variant="bmp50", seed=0, status="failed", reason="out of memory")
+    assert compared(run(skipped), run(failed)).outcome == "fails"
+    assert compared(run(failed), run(failed)).outcome == "passes"
+
+
+def test_what_a_baseline_lacks_is_known_before_a_run() -> None:
+    config = run(row(DENSE), row()).config
+    thresholds = read_thresholds(["accuracy:1pt"])
+    assert lacking(run(row(DENSE), row()), config, thresholds) == []
+    assert lacking(run(row(DENSE), row("mp")), config, thresholds) == ["no variant but dense in common"]
+    assert lacking(run(row(DENSE), row()), config, read_thresholds(["latency_p99:30%"])) == [
+        "it has no latency_p99"
+    ]
+    old = row()
+    old.right = None
+    assert "older bench" in lacking(run(row(DENSE), old), config, thresholds)[0]
+
+
+def test_a_few_bytes_are_no_change_and_a_gate_of_nought_stops_them() -> None:
+    before = run(row_of(disk_size=measured("disk_size", 4_520_000, "stat")))
+    after = run(row_of(disk_size=measured("disk_size", 4_520_008, "stat")))
+    assert the(compared(before, after).changes, "disk_size").word == "same"
+    gated = the(compared(before, after, "disk_size:0%").changes, "disk_size")
+    assert gated.gate == "fails"
+    assert "1.000002" in gated.reason
 
 
 @pytest.mark.parametrize(
@@ -190,6 +235,7 @@ def test_variants_of_one_side_alone_are_named_and_not_judged() -> None:
         ),
         ({"environment.threads": 1}, "threads: 2, then 1"),
         ({"environment.variables": {"OMP_NUM_THREADS": "1"}}, "variables: {}, then {'OMP_NUM"),
+        ({"environment.fp32_precision": "tf32"}, "fp32_precision: ieee, then tf32"),
         ({"config.budget": "standard"}, "the budget: quick, then standard"),
         ({"config.device": "cuda"}, "the device: cpu, then cuda"),
         ({"config.batch_size": 8}, "the batch size: 32, then 8"),
@@ -253,7 +299,11 @@ def test_relative_figures_are_over_each_side_s_own_dense() -> None:
     assert change.change == pytest.approx(0.5)
     assert (change.word, change.gate) == ("worse", "fails")
     assert any(text.startswith("the machine: ") for text in found.differences)
-    assert the(found.changes, name, DENSE).word == "not comparable"
+    assert not any(change.variant == DENSE and change.metric == name for change in found.changes)
+    assert compared(before, before, f"{name}:20%", relative=True).outcome == "passes"
+    lonely = run(row_of(throughput=timed(name, 400)))
+    without = compared(lonely, lonely, f"{name}:20%", relative=True)
+    assert without.outcome == "not comparable"
 
 
 def test_two_artifacts_of_one_run_are_judged_by_their_own_rounds() -> None:

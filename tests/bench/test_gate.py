@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import InputError
+from bench.errors import ComparisonError, InputError
 from bench.gate import KINDS, floors_of, read_thresholds, refuse_below
 from bench.nouns.environment import NoiseFloor
 from bench.nouns.measurement import METRICS
@@ -33,6 +33,7 @@ def test_a_threshold_is_read_as_it_is_written(metric: str, hundredths: int) -> N
         (["speedup:5pt"], "such as speedup:5%"),
         (["speedup:-5%"], "write METRIC:AMOUNT"),
         (["speedup:100%"], "below 100"),
+        (["speedup:5%s"], "such as speedup:5%"),
         (["accuracy:1%"], "such as accuracy:1pt"),
         (["sppedup:5%"], "did you mean 'speedup'"),
         (["inference_co2_per_sample:5%"], "gate inference_energy_per_sample"),
@@ -56,6 +57,11 @@ def test_the_widest_floor_of_both_sides_holds() -> None:
     floors = floors_of([floor(0.02, 0.3, "calm"), None, floor(0.04, 0.1, "noisy")])
     assert (floors.of("speedup"), floors.of("throughput"), floors.of("disk_size")) == (0.04, 0.3, 0.0)
     assert floors.source == "calm; noisy"
+
+
+def test_without_any_floor_nothing_is_judged() -> None:
+    with pytest.raises(ComparisonError, match="no noise floor is known"):
+        floors_of([None, None])
 
 
 def test_a_threshold_below_the_floor_that_applies_is_refused_and_the_floor_named() -> None:

@@ -158,10 +158,14 @@ def test_a_run_measures_once_more_before_its_gate_fails(project: Path, finished:
     judged, other = again.result(VARIANT), again.result("mp")
     assert judged is not None
     assert other is not None
-    assert any(note.startswith("measured once more") for note in judged.notes)
-    assert not any(note.startswith("measured once more") for note in other.notes)
-    own_rounds = judged.scenarios["batch 32"].rounds
-    assert len(judged.metrics["speedup"].samples) > own_rounds
+    assert any(note.startswith("speedup: measured once more") for note in judged.notes)
+    assert not any("measured once more" in note for note in other.notes)
+    first, both = judged.scenarios["batch 32"].metrics["speedup"], judged.metrics["speedup"]
+    assert set(both.samples) - set(first.samples)
+    assert set(both.samples) & set(first.samples)
+    resumed = bench("run", "--resume", "again", cwd=project)
+    assert resumed.returncode == 1, resumed.stderr
+    assert "The gate fails" in resumed.stdout
 
 
 @pytest.mark.parametrize(
@@ -172,6 +176,9 @@ def test_a_run_measures_once_more_before_its_gate_fails(project: Path, finished:
         (["--baseline", "run", "--standard"], 3, "the budget: quick, then standard"),
         (["--baseline", "run", "--fail-on", "speedup:1%"], 2, "below the noise floor"),
         (["--export-comment", "c.md"], 2, "add --baseline NAME"),
+        (["--strict"], 2, "are of a gate; add --baseline NAME"),
+        (["--baseline", "run", "--variants", "ft"], 3, "no variant but dense in common"),
+        (["--baseline", "run", "--fail-on", "latency_p99:30%"], 3, "it has no latency_p99"),
         (["--save-baseline", "a/b"], 2, "not a baseline's name"),
         (["--export-html", "run"], 2, "is a folder"),
         (["--track", "mlfow"], 2, "did you mean 'mlflow'"),
@@ -181,7 +188,7 @@ def test_a_run_measures_once_more_before_its_gate_fails(project: Path, finished:
 def test_a_gate_that_cannot_work_is_refused_before_anything_is_measured(
     arguments: list[str], code: int, said: str, project: Path
 ) -> None:
-    asked = [*ASKED, "--variants", f"{VARIANT},mp"]
+    asked = [*ASKED] if "--variants" in arguments else [*ASKED, "--variants", f"{VARIANT},mp"]
     if "--standard" in arguments:
         asked.remove("--quick")
     before = sorted(project.iterdir())
@@ -212,6 +219,23 @@ def test_two_artifacts_are_gated_in_one_run(project: Path) -> None:
     assert "The gate passes" in shrunk.stdout
 
 
+def test_an_artifact_s_folder_may_be_called_anything_but_for_a_comma(project: Path) -> None:
+    odd = project / "kd:layers=4+new"
+    shutil.copytree(project / "run" / "artifacts" / "mp", odd)
+    done = bench(
+        "gate",
+        "run/artifacts/mp",
+        odd.name,
+        "--test",
+        "rows.csv",
+        "--quick",
+        "--fail-on",
+        "disk_size:0%",
+        cwd=project,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_gate_takes_artifacts_in_their_own_precision(project: Path) -> None:
     dense, halved = "run/artifacts/dense", "run/artifacts/mp"
     asked = ("--test", "rows.csv", "--quick", "--fail-on", "disk_size:1%")
@@ -232,9 +256,11 @@ def test_a_gate_takes_artifacts_in_their_own_precision(project: Path) -> None:
     [
         ("absent", ["--test", "rows.csv"], "absent"),
         ("run/artifacts/mp", [], "add --test FILE"),
+        ("run/artifacts/mp", ["--test", "rows.csv"], "nothing to hold it to; add --fail-on"),
+        ("a,b", ["--test", "rows.csv"], "a comma parts variants"),
         ("run/artifacts/mp", ["--test", "rows.csv", "--fail-on", "speedup:1%"], "below the noise floor"),
     ],
-    ids=("absent", "no rows", "noise"),
+    ids=("absent", "no rows", "no threshold", "comma", "noise"),
 )
 def test_a_gate_refuses_what_it_cannot_use(new: str, arguments: list[str], said: str, project: Path) -> None:
     done = bench("gate", "run/artifacts/dense", new, *arguments, cwd=project)

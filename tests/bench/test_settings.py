@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import InputError
-from bench.settings import Settings, read_settings
+from bench.settings import read_settings
 
 TABLE = """
 [tool.bench]
@@ -27,7 +27,18 @@ def test_the_nearest_project_above_counts(tmp_path: Path) -> None:
     assert found.strict
     assert found.allow_missing_baseline
     (below / "pyproject.toml").write_text("[project]\nname = 'inner'\n")
-    assert read_settings(below) == Settings()
+    assert read_settings(below).fail_on == []
+
+
+def test_baselines_are_those_of_the_project_from_anywhere_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(TABLE)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert read_settings(Path.cwd()).baselines == Path("../baselines")
+    monkeypatch.chdir(tmp_path)
+    assert read_settings(Path.cwd()).baselines == Path("baselines")
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ from typing import Annotated
 import typer
 
 from bench.cli.gating import asked_of, called, find_baseline, settle
-from bench.cli.run import start_run
-from bench.cli.shared import (
+from bench.cli.options import (
     GATE,
     AllowMissingBaseline,
+    BatchSize,
+    CacheFolder,
+    Device,
     ExportComment,
     ExportJson,
     ExportJunit,
@@ -21,17 +23,26 @@ from bench.cli.shared import (
     ExportMarkdown,
     FailOn,
     Github,
+    LabelColumn,
+    LabelMap,
+    LimitTest,
+    MaxLength,
+    Out,
+    Quick,
+    Remeasure,
+    Seed,
+    Standard,
     Strict,
-    check_github,
-    choose_budget,
-    named_exports,
-    say,
-    show,
-    terminal,
+    TaskName,
+    Test,
+    TextColumn,
+    TextPairColumn,
+    Thorough,
+    Train,
 )
+from bench.cli.run import start_run
+from bench.cli.shared import check_github, choose_budget, named_exports, say, show, terminal
 from bench.errors import InputError
-
-DATA, MEASURING, OUTPUT = "Your data", "Measuring", "Output"
 
 
 def compare(
@@ -85,56 +96,26 @@ def compare(
 def gate(
     base: Annotated[str, typer.Argument(help="The artifact or checkpoint that is good: a folder or hub id.")],
     new: Annotated[str, typer.Argument(help="The one to be judged.")],
-    test: Annotated[str | None, typer.Option(help="Test rows.", rich_help_panel=DATA)] = None,
-    train: Annotated[
-        str | None,
-        typer.Option(help="Training rows, to tell which class is which.", rich_help_panel=DATA),
-    ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="A built-in task instead of --test.", rich_help_panel=DATA)
-    ] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option(help="Text column; several are joined.", rich_help_panel=DATA)
-    ] = None,
-    text_pair_column: Annotated[
-        str | None, typer.Option(help="Second text of a pair task.", rich_help_panel=DATA)
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Label column.", rich_help_panel=DATA)] = None,
-    label_map: Annotated[
-        str | None, typer.Option(help="The data's names of classes: LABEL_0=Sports,….", rich_help_panel=DATA)
-    ] = None,
-    limit_test: Annotated[
-        int | None, typer.Option(help="At most so many test rows, stratified.", rich_help_panel=DATA)
-    ] = None,
+    test: Test = None,
+    train: Train = None,
+    task: TaskName = None,
+    text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = None,
+    limit_test: LimitTest = None,
     fail_on: FailOn = None,
     strict: Strict = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short measuring.", rich_help_panel=MEASURING)
-    ] = False,
-    standard: Annotated[
-        bool, typer.Option("--standard", help="As documented; the default.", rich_help_panel=MEASURING)
-    ] = False,
-    thorough: Annotated[
-        bool, typer.Option("--thorough", help="Longer, three seeds.", rich_help_panel=MEASURING)
-    ] = False,
-    batch_size: Annotated[int, typer.Option(help="Rows a batch.", rich_help_panel=MEASURING)] = 32,
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens a row is cut to.", rich_help_panel=MEASURING)
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=MEASURING)] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of measuring.", rich_help_panel=MEASURING)] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default .bench/runs/<time>-<id>.", rich_help_panel=OUTPUT)
-    ] = None,
-    cache: Annotated[
-        Path, typer.Option(help="Where finished steps are kept.", rich_help_panel=OUTPUT)
-    ] = Path(".bench/cache"),
-    remeasure: Annotated[
-        bool,
-        typer.Option(
-            "--remeasure", help="Measure again what an earlier run measured.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    quick: Quick = False,
+    standard: Standard = False,
+    thorough: Thorough = False,
+    batch_size: BatchSize = 32,
+    max_length: MaxLength = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    out: Out = None,
+    cache: CacheFolder = Path(".bench/cache"),
+    remeasure: Remeasure = False,
     github: Github = False,
     export_markdown: ExportMarkdown = None,
     export_json: ExportJson = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.job import check_tracker
-from bench.cli.shared import (
+from bench.cli.options import (
     ExportCsv,
     ExportHtml,
     ExportJson,
@@ -18,14 +18,8 @@ from bench.cli.shared import (
     ExportPytestBenchmark,
     Github,
     Track,
-    check_github,
-    export_runs,
-    named_exports,
-    say,
-    show,
-    tell_github,
-    terminal,
 )
+from bench.cli.shared import check_github, export_runs, named_exports, say, show, tell_github, terminal
 from bench.errors import InputError
 
 

@@ -11,11 +11,15 @@ import typer
 
 from bench.cli.gating import gate_of
 from bench.cli.job import Job, carry_out, check_outputs, check_tracker
-from bench.cli.resume import resume_run
-from bench.cli.shared import (
+from bench.cli.options import (
+    DATA,
     GATE,
     OUTPUT,
+    TRAINING,
     AllowMissingBaseline,
+    BatchSize,
+    CacheFolder,
+    Device,
     ExportComment,
     ExportCsv,
     ExportHtml,
@@ -26,18 +30,30 @@ from bench.cli.shared import (
     ExportPytestBenchmark,
     FailOn,
     Github,
+    LabelColumn,
+    LabelMap,
+    LimitTest,
+    MaxLength,
+    Out,
+    Quick,
+    Remeasure,
+    Seed,
+    Standard,
     Strict,
+    TaskName,
+    Test,
+    TextColumn,
+    TextPairColumn,
+    Thorough,
     Track,
-    choose_budget,
-    named_exports,
-    terminal,
+    Train,
 )
+from bench.cli.resume import resume_run
+from bench.cli.shared import choose_budget, named_exports, terminal
 from bench.errors import InputError
 
 if TYPE_CHECKING:
     from bench.options import Options
-
-DATA, TRAINING = "Your model and data", "Training and measuring"
 
 
 def run(
@@ -50,20 +66,12 @@ def run(
         bool,
         typer.Option("--attribute", help="For a+b+c also its parts and pairs: what each of them gives."),
     ] = False,
-    task: Annotated[
-        str | None, typer.Option(help="A built-in task; demo where no model or data is named.")
-    ] = None,
+    task: TaskName = None,
     model: Annotated[
         str | None, typer.Option(help="Checkpoint folder or hub id.", rich_help_panel=DATA)
     ] = None,
-    train: Annotated[
-        str | None,
-        typer.Option(
-            help="Training rows: CSV, TSV, JSONL or Parquet; or a data set, ORG/NAME/CONFIG@REVISION:SPLIT.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    test: Annotated[str | None, typer.Option(help="Test rows.", rich_help_panel=DATA)] = None,
+    train: Train = None,
+    test: Test = None,
     validation: Annotated[
         str | None, typer.Option(help="Validation rows; else a part of --train.", rich_help_panel=DATA)
     ] = None,
@@ -71,20 +79,13 @@ def run(
         float | None,
         typer.Option(help="Share of --train to test on, instead of --test.", rich_help_panel=DATA),
     ] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option(help="Text column; several are joined.", rich_help_panel=DATA)
-    ] = None,
-    text_pair_column: Annotated[
-        str | None, typer.Option(help="Second text of a pair task.", rich_help_panel=DATA)
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Label column.", rich_help_panel=DATA)] = None,
+    text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
+    label_column: LabelColumn = None,
     limit: Annotated[
         int | None, typer.Option(help="At most so many training rows, stratified.", rich_help_panel=DATA)
     ] = None,
-    limit_test: Annotated[
-        int | None,
-        typer.Option(help="At most so many test and validation rows, stratified.", rich_help_panel=DATA),
-    ] = None,
+    limit_test: LimitTest = None,
     deduplicate: Annotated[
         bool,
         typer.Option(
@@ -96,13 +97,7 @@ def run(
     no_finetune: Annotated[
         bool, typer.Option("--no-finetune", help="Take --model as fine-tuned already.", rich_help_panel=DATA)
     ] = False,
-    label_map: Annotated[
-        str | None,
-        typer.Option(
-            help="The data's names of a checkpoint's classes: LABEL_0=Sports,LABEL_1=Arts.",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    label_map: LabelMap = None,
     epochs: Annotated[
         float | None, typer.Option(help="Epochs of each variant's training.", rich_help_panel=TRAINING)
     ] = None,
@@ -110,34 +105,16 @@ def run(
         float | None, typer.Option(help="Epochs of dense's own fine-tuning.", rich_help_panel=TRAINING)
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.", rich_help_panel=TRAINING)] = None,
-    batch_size: Annotated[
-        int, typer.Option(help="Rows a batch, in training and measuring.", rich_help_panel=TRAINING)
-    ] = 32,
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens a row is cut to.", rich_help_panel=TRAINING)
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(help="Seed of data, training and measuring.", rich_help_panel=TRAINING)
-    ] = 0,
+    batch_size: BatchSize = 32,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
     seeds: Annotated[
         int | None, typer.Option(help="Train and measure with so many seeds.", rich_help_panel=TRAINING)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.", rich_help_panel=TRAINING)] = "auto",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Short measuring; the demo's default.", rich_help_panel=TRAINING)
-    ] = False,
-    standard: Annotated[
-        bool,
-        typer.Option(
-            "--standard", help="Measuring as documented; your own data's default.", rich_help_panel=TRAINING
-        ),
-    ] = False,
-    thorough: Annotated[
-        bool,
-        typer.Option(
-            "--thorough", help="Longer still: three seeds, every scenario.", rich_help_panel=TRAINING
-        ),
-    ] = False,
+    device: Device = "auto",
+    quick: Quick = False,
+    standard: Standard = False,
+    thorough: Thorough = False,
     padding: Annotated[
         str | None,
         typer.Option(help="Measure these too: fixed, sorted or both.", rich_help_panel=TRAINING),
@@ -157,21 +134,12 @@ def run(
         list[Path] | None,
         typer.Option(help="Python file that defines a compressor; it is run.", rich_help_panel=TRAINING),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; default .bench/runs/<time>-<id>.", rich_help_panel=OUTPUT)
-    ] = None,
+    out: Out = None,
     keep: Annotated[
         str, typer.Option(help="Artifacts to keep: all, best or none.", rich_help_panel=OUTPUT)
     ] = "all",
-    cache: Annotated[
-        Path, typer.Option(help="Where finished steps are kept.", rich_help_panel=OUTPUT)
-    ] = Path(".bench/cache"),
-    remeasure: Annotated[
-        bool,
-        typer.Option(
-            "--remeasure", help="Measure again what an earlier run measured.", rich_help_panel=OUTPUT
-        ),
-    ] = False,
+    cache: CacheFolder = Path(".bench/cache"),
+    remeasure: Remeasure = False,
     resume: Annotated[
         Path | None,
         typer.Option(help="Go on with the run in this folder, as it was asked.", rich_help_panel=OUTPUT),

@@ -1,4 +1,4 @@
-"""What the commands share: options, where their text goes, and what is written of a run or a comparison."""
+"""What the commands share: where their text goes, and what is written of a run or a comparison."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
 from bench.errors import InputError
@@ -17,51 +16,6 @@ if TYPE_CHECKING:
     from bench.nouns.comparison import Comparison
     from bench.nouns.run import Run
 
-OUTPUT, GATE = "Output", "Gate"
-
-
-def export_option(name: str, what: str) -> Any:
-    """The option `--export-NAME FILE`."""
-    option = typer.Option(f"--export-{name}", metavar="FILE", help=what, rich_help_panel=OUTPUT)
-    return Annotated[Path | None, option]
-
-
-ExportHtml = export_option("html", "The report as one page that opens offline.")
-ExportMarkdown = export_option("markdown", "The report as Markdown.")
-ExportCsv = export_option("csv", "Every figure, a line each.")
-ExportJson = export_option("json", "The document.")
-ExportLatex = export_option("latex", "The tables for LaTeX with booktabs.")
-ExportPytestBenchmark = export_option("pytest-benchmark", "Rounds for pytest-benchmark compare.")
-ExportJunit = export_option("junit", "A test case a variant, or a gated figure, as JUnit XML.")
-ExportComment = export_option("comment", "The gate's outcome as a pull request's comment.")
-FailOn = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="METRIC:AMOUNT",
-        help="How much worse a metric may be: speedup:5%, accuracy:1pt, disk_size:1%. Repeatable.",
-        rich_help_panel=GATE,
-    ),
-]
-Strict = Annotated[
-    bool | None,
-    typer.Option("--strict/--no-strict", help="Fail where it cannot be told, too.", rich_help_panel=GATE),
-]
-AllowMissingBaseline = Annotated[
-    bool | None,
-    typer.Option(
-        "--allow-missing-baseline/--no-allow-missing-baseline",
-        help="Only say so where there is no baseline yet.",
-        rich_help_panel=GATE,
-    ),
-]
-Github = Annotated[
-    bool,
-    typer.Option("--github", help="Write GitHub's step summary and annotations.", rich_help_panel=OUTPUT),
-]
-Track = Annotated[
-    str | None,
-    typer.Option(metavar="TRACKER", help="Log the saved run there: mlflow.", rich_help_panel=OUTPUT),
-]
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 
 

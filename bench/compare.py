@@ -150,12 +150,15 @@ def incomplete(run: Run, label: str) -> list[str]:
 
 
 def lacking(before: Run, config: Config, thresholds: Sequence[Threshold]) -> list[str]:
-    """What a baseline lacks to gate a run of this configuration by."""
+    """Why a gate of these thresholds by a baseline cannot judge all of a run of this configuration."""
     wanted = {(variant, seed) for variant in config.variants for seed in config.seeds}
-    shared = [row for row in before.results if row.status == "ok" and (row.variant, row.seed) in wanted]
-    if not any(row.variant != DENSE for row in shared) and wanted - {(DENSE, seed) for seed in config.seeds}:
+    measured = [row for row in before.results if row.status == "ok"]
+    shared = [row for row in measured if (row.variant, row.seed) in wanted]
+    if all(row.variant == DENSE for row in shared) and set(config.variants) != {DENSE}:
         return ["no variant but dense in common"]
-    found = [
+    beyond = [f"{row.variant} (seed {row.seed})" for row in measured if row not in shared]
+    found = [f"it has {', '.join(beyond)}, not asked for here: add to --variants"] if beyond else []
+    found += [
         f"it has no {threshold.metric}"
         for threshold in thresholds
         if not any(threshold.metric in row.metrics for row in shared)
@@ -166,7 +169,7 @@ def lacking(before: Run, config: Config, thresholds: Sequence[Threshold]) -> lis
 
 
 def lost(row: Result, label: str, rules: Rules) -> list[Change]:
-    """A gate has nothing to say of a variant that was measured before and is not there any more."""
+    """A gate cannot say of a variant that it is no worse where it is not there any more."""
     if row.status != "ok" or not rules.thresholds:
         return []
     return [

@@ -327,8 +327,8 @@ def reason_of(error: BaseException) -> str:
 
 
 def without_credentials(text: str) -> str:
-    """`text` with the user and password left out of every address."""
-    return re.sub(r"//[^/\s]*@", "//", text)
+    """`text` with the user and password left out of every address, whatever a password holds."""
+    return re.sub(r"//\S*@", "//", text)
 
 
 def cut(text: str, longest: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -29,6 +30,7 @@ GATES: dict[GateWord, str] = {
 FIGURES = (Header("Before"), Header("After"), Header("Change"))
 WORDS = (Header("Verdict", numeric=False), Header("Gate", numeric=False))
 NAMED = 3
+LEAST_ALLOWED = 0.01
 
 
 def comparison_report(comparison: Comparison) -> Report:
@@ -263,11 +265,15 @@ def _rank(row: Change) -> int | None:
 
 
 def _excess(row: Change) -> float:
-    """By how many times its threshold, or margin, a figure changed."""
-    allowed = row.threshold.amount if row.threshold else row.margin
-    if row.change is None or not allowed:
+    """By how many times its threshold, or margin, a figure changed; half is as far away as twice.
+
+    Counts have no margin: theirs is taken to be `LEAST_ALLOWED`.
+    """
+    if row.change is None:
         return 0.0
-    return abs(row.change - (0.0 if row.difference else 1.0)) / allowed
+    allowed = row.threshold.amount if row.threshold else row.margin or 0.0
+    distance = row.change if row.difference else math.log(row.change)
+    return abs(distance) / max(allowed, LEAST_ALLOWED)
 
 
 def _value(row: Change, value: float | None) -> str:

@@ -29,6 +29,12 @@ class Extent:
         """The same of the opposite quantity, where less was better."""
         return Extent(-self.value, -self.high, -self.low)
 
+    def widened(self, share: float) -> Extent:
+        """The same value with both ends further out by a factor of 1 + `share`."""
+        factor = 1 + share
+        low, high = (self.low / factor, self.low * factor), (self.high / factor, self.high * factor)
+        return Extent(self.value, min(low), max(high))
+
 
 Place = tuple[Extent, Extent]
 """Where a point lies on two axes, on both of which more is better."""

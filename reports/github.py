@@ -23,8 +23,8 @@ COMMENT_LIMIT = 65_536
 ANNOTATIONS = 10
 """GitHub shows no more of one level and step."""
 FAILED = "Failed or skipped"
-# In these GitHub sees a mention, a reference or a link, also where they are escaped.
-LINKING = re.compile(r"@|#(?=\d)|\bGH(?=-\d)|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
+# In these GitHub sees a mention, a reference or a link, also where they are escaped; in code it does not.
+LINKING = re.compile(r"(?P<inert>\\.|`[^`\n]+`)|@|#(?=\d)|\bGH(?=-\d)|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
 BREAK = "\N{ZERO WIDTH SPACE}"
 
 
@@ -57,6 +57,19 @@ def annotations(comparison: Comparison) -> list[str]:
     return found[:ANNOTATIONS]
 
 
+def stop(token: str) -> str:
+    """The line after which GitHub takes nothing for a workflow command, up to that of `resume`.
+
+    `token` must be one that nobody can know who has a say in what is printed between.
+    """
+    return f"::stop-commands::{token}"
+
+
+def resume(token: str) -> str:
+    """The line that ends what `stop` began with the same `token`."""
+    return f"::{token}::"
+
+
 def _annotation(comparison: Comparison, row: Change) -> str:
     what = "".join(compared.subject(comparison, row))
     verdict = compared.GATES[row.gate] if row.gate else row.word
@@ -85,10 +98,15 @@ Write = Callable[[int | None], Iterator[str]]
 def _within(limit: int, outcome: str, write: Write) -> str:
     """What `write` gives, with so few rows a list that it takes at most `limit` bytes; None is all."""
     for most in (None, 300, 100, 30, 10, 3, 0):
-        text = LINKING.sub(rf"\g<0>{BREAK}", "\n".join([*write(most), ""]))
+        text = LINKING.sub(_unlinked, "\n".join([*write(most), ""]))
         if len(text.encode()) <= limit:
             return text
     return f"**{outcome}**: what there is to say takes more room than GitHub has; see the log.\n"
+
+
+def _unlinked(found: re.Match[str]) -> str:
+    """What `LINKING` found, parted from what follows; code is to be copied, so nothing goes into it."""
+    return found[0] if found["inert"] else found[0] + BREAK
 
 
 def _body(comparison: Comparison, limit: int) -> str:

@@ -111,6 +111,7 @@ def render(run: Run, choices: Sequence[Choice]) -> str:
         choices=_choices(run, choices, places) if _is_to_choose(budget, choices) else None,
         plots=plots,
         nameless=any(mark.label is None for p in plots for s in p.scatters for mark in s.marks),
+        words={candidate.standing for plot in plots for candidate in plot.axis.candidates},
         seeds=len(run.config.seeds),
         headers=[(column.header, _first_order(name)) for name, column in columns.items()],
         entries=entries,

@@ -26,11 +26,12 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 def document(comparison: Comparison) -> str:
     """A test case per variant and metric; it takes no time, since what is compared was measured before.
 
-    What the gate fails on is a failure, what it cannot compare an error. What else is inconclusive or not
-    comparable is skipped: the gate lets it pass.
+    What the gate fails on is a failure, what it cannot compare an error, what it finds inconclusive is
+    skipped. So is what no gate acts on where it is inconclusive or not comparable.
     """
-    cases = [_case("comparison", "comparable", error=text) for text in compared.obstacles(comparison)]
-    cases += [_of_change(comparison, row) for row in comparison.changes]
+    cases = [_of_change(comparison, row) for row in comparison.changes]
+    if obstacles := compared.obstacles(comparison):
+        cases.insert(0, _case("comparison", "comparable", error="; ".join(obstacles)))
     name = f"{comparison.before.label}, then {comparison.after.label}"
     return _document(name, comparison.after.started_at, 0.0, cases)
 
@@ -50,9 +51,10 @@ def _of_change(comparison: Comparison, row: Change) -> Element:
         return _case(row.variant, name, output=output, failure=said)
     if row.gate == "not comparable":
         return _case(row.variant, name, output=output, error=said)
-    if row.gate == "inconclusive" or row.word in {"inconclusive", "not comparable"}:
+    verdict = row.gate or row.word
+    if verdict in {"inconclusive", "not comparable"}:
         return _case(row.variant, name, output=output, skipped=said)
-    return _case(row.variant, name, output=f"{row.word}: {row.reason}")
+    return _case(row.variant, name, output=f"{verdict}: {row.reason}")
 
 
 def _of_result(run: Run, result: Result) -> Element:

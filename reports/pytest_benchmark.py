@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from bench.errors import InputError
 from bench.nouns.run import Result, Rounds, Run, Scenario
 from reports.parts import plain
 
@@ -18,9 +19,18 @@ UNIT = "seconds per row"
 
 
 def document(run: Run) -> str:
-    """`run` in the format of pytest-benchmark's `--benchmark-json`, grouped by scenario."""
+    """`run` in the format of pytest-benchmark's `--benchmark-json`, grouped by scenario.
+
+    Raises `InputError` for a baseline, which does not keep its rounds.
+    """
     import pytest_benchmark
 
+    scenarios = [scenario for result in run.results for scenario in result.scenarios.values()]
+    if any(scenario.rounds and not scenario.raw for scenario in scenarios):
+        raise InputError(
+            f"--export-pytest-benchmark: run {run.id} has no rounds: it is a baseline; "
+            "export from the run folder"
+        )
     commit, _, dirty = (run.environment.commit or "unknown").partition("+")
     saved = {
         "machine_info": _machine(run),

@@ -28,14 +28,17 @@ function setUpBudget() {
     }
   }
 
+  // Down to a tenth, so that what is shown is never a greater loss than was allowed.
   function change(from, to) {
     if (from.value === "" || !from.validity.valid && !from.validity.stepMismatch) return;
-    to.value = from.value;
-    show(Number(from.value));
+    const points = Math.floor(10 * Number(from.value) + 1e-9) / 10;
+    to.value = points;
+    show(points);
   }
 
   slider.addEventListener("input", () => change(slider, field));
   field.addEventListener("input", () => change(field, slider));
+  field.addEventListener("change", () => { field.value = slider.value; });
   byId("control").hidden = false;
 }
 

@@ -9,16 +9,17 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bench.nouns.measurement import METRICS, Measurement
 from bench.nouns.run import DENSE, Result, Run
 from reports import numbers
 from reports.columns import SHOWN
-from reports.frontier import Extent, Standing, standings
+from reports.frontier import Extent, Place, Standing, standings
 from reports.labels import Box, Label, Spot, placed
 from reports.names import by_variant, ordered
-from reports.numbers import MINUS, Ladder, Step
-from reports.parts import plain
+from reports.numbers import MINUS, Ladder, Step, percent
+from reports.parts import Line, Name, plain
 from reports.sentence import interval_of, verdict_of
 
 AXES = (
@@ -34,6 +35,17 @@ AXES = (
     "inference_energy_per_sample",
     "inference_co2_per_sample",
 )
+EXACT = frozenset({"peak_memory_allocator", "disk_size"})
+# Taken of one variant after the other, while the machine's day goes on.
+ABSOLUTE = frozenset(
+    {
+        "throughput",
+        "latency_b1_p50",
+        "latency_p50",
+        "inference_energy_per_sample",
+        "inference_co2_per_sample",
+    }
+)
 LOG_FROM = 3.0
 MOST_TICKS = 8
 MANTISSAS = ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0, 3.0), (1.0,))
@@ -42,7 +54,11 @@ MARGIN = 0.06
 LEAST_MARGIN = 0.02
 LEAST_LOSS = 1.0
 LONGEST_LABEL = 26
-WEIGHT: tuple[Standing, ...] = ("on the frontier", "undecided", "dominated")
+
+Word = Standing | Literal["incomplete", "modelled"]
+"""Where a variant stands, or why that is not judged: not every seed has a figure, or some are modelled."""
+
+WEIGHT: tuple[Word, ...] = ("on the frontier", "undecided", "modelled", "dominated", "incomplete")
 
 
 @dataclass(frozen=True)
@@ -72,15 +88,17 @@ NARROW = Frame("narrow", 360, 420, left=34, right=350, top=44, bottom=366)
 class Candidate:
     """A variant with its place among the others; `number` counts them. Its `x` is in the metric's unit.
 
-    With several seeds the values are their medians, and the intervals reach over all of theirs.
+    With several seeds the values are their medians, and the intervals reach over all of theirs. `part` is
+    `1 of 2 seeds` where others have no figures, else empty.
     """
 
     number: int
     variant: str
     x: Extent
     points: Extent
-    standing: Standing
+    standing: Word
     recommended: bool
+    part: str = ""
 
     @property
     def is_dense(self) -> bool:
@@ -90,7 +108,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Axis:
-    """A metric to set accuracy against, and the variants that have both; `name` is the metric's."""
+    """A metric to set accuracy against, and the variants that have both; `name` is the metric's.
+
+    `notes` say what else its standings rest on.
+    """
 
     name: str
     title: str
@@ -98,6 +119,7 @@ class Axis:
     lower_is_better: bool
     estimated: bool
     candidates: tuple[Candidate, ...]
+    notes: tuple[Line, ...] = ()
 
     def said(self, candidate: Candidate) -> str:
         """Where a candidate lies, in words."""
@@ -106,7 +128,8 @@ class Axis:
         if candidate.is_dense:
             return f"{self.title} {amount}; what the others are set against"
         bounds = f" ({numbers.signed(y.low)} to {numbers.signed(y.high)})"
-        return f"{self.title} {amount}; {numbers.signed(y.value)} points{bounds}; {candidate.standing}"
+        stands = ", ".join(filter(None, (candidate.standing, candidate.part)))
+        return f"{self.title} {amount}; {numbers.signed(y.value)} points{bounds}; {stands}"
 
 
 @dataclass(frozen=True)
@@ -174,22 +197,70 @@ def axes(run: Run) -> list[Axis]:
 
 
 def _axis(run: Run, name: str) -> Axis:
-    metric, shown = METRICS[name], SHOWN[name]
-    lower = metric.better == "lower"
+    shown, asked = SHOWN[name], len(run.config.seeds)
     found = [
-        (seeds, _over_seeds([_extent(result.metrics[name]) for result in seeds]), _points(seeds))
+        seeds
         for own in by_variant(ordered(run))
         if (seeds := [result for result in own if name in result.metrics and _is_comparable(result)])
     ]
-    places = [(x.negated() if lower else x, points) for _, x, points in found]
+    estimated = any(result.metrics[name].estimated for seeds in found for result in seeds)
+    words: list[Word] = ["modelled"] * len(found) if estimated else _standings(run, name, found)
     candidates = tuple(
-        Candidate(number, seeds[0].variant, x, points, standing, seeds[0].recommended)
-        for number, ((seeds, x, points), standing) in enumerate(
-            zip(found, standings(places), strict=True), start=1
+        Candidate(
+            number,
+            seeds[0].variant,
+            _over_seeds([_extent(result.metrics[name]) for result in seeds]),
+            _points(seeds),
+            word,
+            seeds[0].recommended,
+            part=f"{len(seeds)} of {asked} seeds" if len(seeds) < asked else "",
         )
+        for number, (seeds, word) in enumerate(zip(found, words, strict=True), start=1)
     )
-    estimated = any(result.metrics[name].estimated for seeds, _, _ in found for result in seeds)
-    return Axis(name, shown.title, shown.ladder, lower, estimated, candidates)
+    lower = METRICS[name].better == "lower"
+    notes = tuple(_notes(run, name, candidates, estimated))
+    return Axis(name, shown.title, shown.ladder, lower, estimated, candidates, notes)
+
+
+def _standings(run: Run, name: str, found: Sequence[Sequence[Result]]) -> list[Word]:
+    """The standing of each variant, given by its seeds, among those that have all of theirs."""
+    whole = [seeds for seeds in found if len(seeds) == len(run.config.seeds)]
+    judged = standings([_place(run, name, seeds) for seeds in whole])
+    words = {seeds[0].variant: word for seeds, word in zip(whole, judged, strict=True)}
+    return [words.get(seeds[0].variant, "incomplete") for seeds in found]
+
+
+def _place(run: Run, name: str, seeds: Sequence[Result]) -> Place:
+    reach = _over_seeds([_reach(run, name, result.metrics[name]) for result in seeds])
+    return reach.negated() if METRICS[name].better == "lower" else reach, _points(seeds)
+
+
+def _reach(run: Run, name: str, measurement: Measurement) -> Extent:
+    """What a value is judged by: where it may lie, as far as anybody knows.
+
+    A count lies where it is, and so does what is 1 by definition. An absolute figure may lie beyond its
+    interval, as far as this machine's noise between runs takes it. Without an interval nothing is known.
+    """
+    exact = name in EXACT or measurement.source.startswith("definition")
+    floor = run.environment.noise_floor
+    if not exact and (interval_of(measurement) is None or (name in ABSOLUTE and floor is None)):
+        return Extent(measurement.value, -math.inf, math.inf)
+    extent = _extent(measurement)
+    return extent.widened(floor.between) if floor and name in ABSOLUTE else extent
+
+
+def _notes(run: Run, name: str, candidates: Sequence[Candidate], estimated: bool) -> Iterator[Line]:
+    """What the standings on an axis rest on besides the intervals that are drawn."""
+    floor = run.environment.noise_floor
+    if floor and name in ABSOLUTE and not estimated:
+        between = percent(floor.between)
+        yield (
+            "taken one variant after the other: what is dominated is so even with every interval widened by "
+            f"this machine's noise between runs, {between}",
+        )
+    for candidate in candidates:
+        if candidate.part:
+            yield (Name(candidate.variant), f": {candidate.part}")
 
 
 def _is_comparable(result: Result) -> bool:
@@ -297,11 +368,13 @@ def _mark(axis: Axis, candidate: Candidate, x_scale: Scale, y_scale: Scale) -> M
 
 
 def _staircase(marks: Sequence[Mark], lower_is_better: bool) -> str:
-    """The path along the frontier, from its most accurate point to its fastest; all below it is beaten."""
+    """The path along the frontier, from its most accurate point to its fastest; empty if none is on it."""
     corners = sorted(
         {(mark.x, mark.y) for mark in marks if mark.candidate.standing == "on the frontier"},
         reverse=lower_is_better,
     )
+    if not corners:
+        return ""
     (x, y), *others = corners
     return f"M{x} {y}" + "".join(f"V{y}H{x}" for x, y in others)
 

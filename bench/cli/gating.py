@@ -103,7 +103,9 @@ def gate_over_baseline(options: Options, settings: Settings, asked: Asked, run: 
         return None
     label, baseline = found
     reasons = [*incomplete(baseline, label), *mismatches(baseline, run)]
-    if reasons := reasons or lacking(baseline, run.config, asked.thresholds):
+    if asked.thresholds and not reasons:
+        reasons = lacking(baseline, run.config, asked.thresholds)
+    if reasons:
         raise ComparisonError(f"{label}: cannot be compared with this run: {'; '.join(reasons)}")
     refuse_below(asked.thresholds, floors_of([baseline.environment.noise_floor, run.environment.noise_floor]))
     return Gate(lambda finished: compare_runs(baseline, finished, (label, "this run"), asked))

@@ -212,6 +212,9 @@ def test_what_a_baseline_lacks_is_known_before_a_run() -> None:
     assert lacking(run(row(DENSE), row()), config, read_thresholds(["latency_p99:30%"])) == [
         "it has no latency_p99"
     ]
+    assert lacking(run(row(DENSE), row(), row("mp")), config, thresholds) == [
+        "it has mp (seed 0), not asked for here: add to --variants"
+    ]
     old = row()
     old.right = None
     assert "older bench" in lacking(run(row(DENSE), old), config, thresholds)[0]

@@ -433,6 +433,12 @@ def test_no_password_of_an_address_is_ever_shown(user: str, password: str) -> No
     assert said == "API request to http://tracking.example:5000/base failed"
 
 
+@pytest.mark.parametrize("password", ["p/w", "p@w", "/", "p//w", "a?b#c"])
+def test_a_password_that_is_not_written_as_an_address_wants_it_is_never_said(password: str) -> None:
+    said = without_credentials(f"API request to http://user:{password}@host:80/base failed")
+    assert said == "API request to http://host:80/base failed"
+
+
 PROGRAM = """
 import os, sys
 from pathlib import Path

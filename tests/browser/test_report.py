@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bench.nouns.run import Run
+from bench.nouns.verdict import Choice
 from reports.parts import plain
 from tests.browser.conftest import Open
 from tests.reports.test_html import CHOICES, HOSTILE, choices_of, detailed, named
@@ -85,6 +86,22 @@ def test_the_budget_moves_sentence_mark_and_line(run: Run, open_page: Open) -> N
     page.fill("#budget", "1")
     assert recommended(page) == {BEST}
     assert page.locator("#closing").inner_text() == closing
+
+
+def test_a_budget_between_two_tenths_counts_as_the_lower_and_is_shown_so(run: Run, open_page: Open) -> None:
+    choices = [
+        Choice(margin=0.0, variant=None),
+        Choice(margin=0.005, variant="bmp25"),
+        Choice(margin=0.0055, variant=BEST),
+    ]
+    page = open_page(run, choices, viewport=DESK)
+    page.locator("#budget").fill("0.55")
+    page.locator("#budget").blur()
+    assert recommended(page) == {"bmp25"}
+    assert page.locator(".scatter.wide .budget").first.text_content().strip().endswith("−0.5")
+    assert page.input_value("#budget-slider") == page.input_value("#budget") == "0.5"
+    page.locator("#budget").fill("2.3")
+    assert page.input_value("#budget-slider") == "2.3"
 
 
 def test_what_is_no_budget_changes_nothing(run: Run, open_page: Open) -> None:

@@ -208,6 +208,34 @@ def test_of_two_that_fail_the_one_further_beyond_its_threshold_is_worse() -> Non
     assert [row.variant for row in by_severity([slower, wronger])] == ["b", "a"]
 
 
+def test_half_is_as_far_from_what_it_was_as_twice() -> None:
+    def worst(slower: float, heavier: float) -> str:
+        rows = [
+            ratio("slower", "speedup", "worse", 2.0, slower, 0.0, threshold=SPEEDUP, gate="fails"),
+            ratio("heavier", "peak_memory_host", "worse", 2.0, heavier, 0.0, threshold=SPEEDUP, gate="fails"),
+        ]
+        return by_severity(rows)[0].variant
+
+    assert worst(0.5, 1.9) == "slower"
+    assert worst(0.5, 2.1) == "heavier"
+
+
+def test_a_count_without_a_margin_is_ranked_by_how_much_it_changed() -> None:
+    rows = [
+        ratio("slightly", "disk_size", "worse", 9e6, 1.0001, 0.0, margin=0.0),
+        ratio("slower", "speedup", "worse", 2.0, 0.9, 0.01),
+        ratio("greatly", "disk_size", "worse", 9e6, 2.0, 0.0, margin=0.0),
+    ]
+    assert [row.variant for row in by_severity(rows)] == ["greatly", "slower", "slightly"]
+
+
+def test_a_variant_that_only_the_baseline_has_is_shown_and_cannot_be_told() -> None:
+    gone = without("mp", None, "not comparable", "not in nightly", gate="not comparable")
+    shown = passing(changes=[*passing().changes, gone])
+    assert closing(shown) == "The gate cannot tell: mp not comparable: not in nightly."
+    assert "x mp" in printed(shown)
+
+
 def test_seeds_are_told_apart() -> None:
     rows = [row.model_copy(update={"seed": seed}) for seed in (1, 2) for row in passing().changes]
     titles = [table.title for table in comparison_report(passing(changes=rows)).tables]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +52,24 @@ def test_exact_values_are_undecided_only_where_two_agree_on_an_axis(some: list[P
 def test_where_the_axes_begin_does_not_matter(some: list[Place], by: int) -> None:
     moved = [(Extent(x.value + by, x.low + by, x.high + by), y) for x, y in some]
     assert standings(moved) == standings(some)
+
+
+@given(places())
+def test_what_may_lie_anywhere_neither_dominates_nor_is_dominated(some: list[Place]) -> None:
+    anywhere = [(Extent(x.value, -math.inf, math.inf), y) for x, y in some]
+    assert "dominated" not in standings(anywhere)
+    assert standings([*some, *anywhere])[: len(some)].count("dominated") == standings(some).count("dominated")
+
+
+@given(extents(), st.integers(0, 3))
+def test_a_widened_interval_holds_the_one_before_and_keeps_the_value(extent: Extent, share: int) -> None:
+    wider = extent.widened(share)
+    assert wider.low <= extent.low <= wider.value == extent.value <= extent.high <= wider.high
+    assert wider.negated() == extent.negated().widened(share)
+
+
+def test_an_end_is_moved_by_the_same_factor_up_as_down() -> None:
+    assert Extent(10.0, 8.0, 12.0).widened(0.25) == Extent(10.0, 6.4, 15.0)
 
 
 def test_overlapping_intervals_leave_it_undecided() -> None:

@@ -121,6 +121,35 @@ def test_text_from_outside_never_acts(write: Callable[[Comparison], str], text: 
     assert len(out.splitlines()) == len(write(hostile("harmless")).splitlines())
 
 
+@pytest.mark.parametrize(
+    "name", ["load:https://hub.example/org/name", "load:www.example.org", "load:./GH-12/x", "load:org/name"]
+)
+def test_a_name_in_code_can_be_copied(name: str) -> None:
+    gone = without(name, None, "not comparable", "gone", gate="not comparable")
+    assert f"`{name}`" in github.comment(passing(changes=[gone]))
+
+
+def test_what_looks_like_code_but_is_not_stays_inert() -> None:
+    text = "\\`@someone` https://example.org"
+    gone = without(text, None, "not comparable", text, gate="not comparable")
+    out = github.comment(passing(changes=[gone]))
+    assert not re.search(r"@\w|://", out)
+
+
+def test_a_variant_that_only_the_baseline_has_is_an_error_and_a_row() -> None:
+    gone = without("mp", None, "not comparable", "not in nightly", gate="not comparable")
+    shown = passing(changes=[*passing().changes, gone])
+    assert ("error", "mp: the gate cannot tell", "not comparable: not in nightly") in map(
+        unescaped, github.annotations(shown)
+    )
+    assert "| x | mp | – |" in github.summary(shown).partition("<details>")[0]
+
+
+def test_commands_are_stopped_and_resumed_by_the_same_token() -> None:
+    assert github.stop("5f1a") == "::stop-commands::5f1a"
+    assert github.resume("5f1a") == "::5f1a::"
+
+
 def test_annotations_are_the_worst_ten() -> None:
     found = [unescaped(line) for line in github.annotations(many(12))]
     assert [title for _, title, _ in found] == [

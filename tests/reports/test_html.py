@@ -14,7 +14,7 @@ from itertools import pairwise
 import pytest
 
 from bench.nouns.measurement import METRICS
-from bench.nouns.run import LayerShape, Run
+from bench.nouns.run import LayerShape, Result, Run
 from bench.nouns.verdict import Choice
 from reports import html
 from reports.content import report
@@ -259,6 +259,25 @@ def test_every_seed_is_a_row_and_a_variant_is_a_point(seeded: Run) -> None:
     assert len(points) % 3 == 0
     assert set(points) == set(rows)
     assert any("median over 2 seeds" in line for line in parsed.lines())
+
+
+def test_a_variant_with_a_seed_that_failed_is_marked_and_the_notes_say_so(seeded: Run) -> None:
+    *others, last = seeded.results
+    failed = Result(variant=last.variant, seed=last.seed, status="failed", reason="out of memory")
+    lines = page(seeded.model_copy(update={"results": [*others, failed]})).lines()
+    assert "mp: 1 of 2 seeds" in lines
+    assert any(line.startswith("incomplete: ") for line in lines)
+    assert any(line.endswith("incomplete, 1 of 2 seeds") for line in lines)
+    assert not any("1 of 2 seeds" in line or line.startswith("incomplete") for line in page(seeded).lines())
+
+
+def test_the_legend_says_that_no_verdict_rests_on_what_is_modelled(run: Run) -> None:
+    results = [result.model_copy(deep=True) for result in run.results]
+    for result in results:
+        result.metrics = {name: found for name, found in result.metrics.items() if not found.estimated}
+    measured_only = run.model_copy(update={"results": results})
+    assert "modelled: no verdict rests on it" in page(run).lines()
+    assert "modelled: no verdict rests on it" not in page(measured_only).lines()
 
 
 def test_columns_are_known_metrics() -> None:

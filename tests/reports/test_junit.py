@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,16 @@ from bench.nouns.comparison import Comparison
 from bench.nouns.run import Run
 from reports import junit
 from reports.parts import plain
-from tests.reports.comparisons import ACCURACY, comparison, hostile, mismatched, passing, without
+from tests.reports.comparisons import (
+    ACCURACY,
+    SPEEDUP,
+    comparison,
+    hostile,
+    mismatched,
+    passing,
+    ratio,
+    without,
+)
 
 KINDS = {"failures": "failure", "errors": "error", "skipped": "skipped"}
 
@@ -71,6 +81,23 @@ def test_a_strict_gate_fails_for_what_is_inconclusive_and_gated() -> None:
 def test_what_is_not_gated_is_skipped_where_it_cannot_be_compared() -> None:
     lacking = without("a", "load_time", "not comparable", "it has no interval")
     assert verdicts(passing(changes=[lacking], thresholds=[])) == {("a", "load time"): "skipped"}
+
+
+@pytest.mark.parametrize("word", ["same", "worse", "inconclusive"])
+def test_a_gated_row_is_judged_by_its_gate_alone(word: str) -> None:
+    gated = ratio("a", "speedup", word, 2.0, 0.97, 0.02, threshold=SPEEDUP, gate="passes")
+    assert verdicts(passing(changes=[gated], thresholds=[SPEEDUP])) == {("a", "speedup"): "passed"}
+
+
+def test_what_keeps_runs_from_being_compared_is_one_case_with_every_reason() -> None:
+    [case] = parsed(junit.document(mismatched())).iter("testcase")
+    [error] = case
+    assert error.attrib["message"] == "; ".join(mismatched().mismatches)
+
+
+def test_a_variant_that_only_the_baseline_has_is_an_error() -> None:
+    gone = without("mp", None, "not comparable", "not in nightly", gate="not comparable")
+    assert verdicts(passing(changes=[*passing().changes, gone]))["mp", "variant"] == "error"
 
 
 def test_a_document_is_green_only_where_the_gate_passes() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import pytest_benchmark
 
+from bench.baselines import without_samples
+from bench.errors import InputError
 from bench.nouns.run import Result, Run
 from reports.pytest_benchmark import document
 from tests.reports.conftest import raw_rounds
@@ -113,6 +115,13 @@ def test_what_has_no_round_that_counts_is_left_out(run: Run, slowed: Run) -> Non
     name = "ag-news::batch 32[mp-seed1]"
     assert name in benchmarks(run)
     assert name not in benchmarks(slowed)
+
+
+def test_a_baseline_keeps_no_rounds_and_is_refused(run: Run) -> None:
+    with pytest.raises(
+        InputError, match=rf"run {run.id} has no rounds: it is a baseline; export from the run"
+    ):
+        document(without_samples(run))
 
 
 def test_seeds_are_benchmarks_of_their_own(seeded: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,10 +145,16 @@ def settle(comparison: Comparison, files: Mapping[str, Path], github: bool, cons
     from reports.comparison import comparison_report
     from reports.content import essentials
 
-    layout.lay_out(essentials(comparison_report(comparison)), console, MORE)
-    if github:
+    shown = essentials(comparison_report(comparison))
+    if not github:
+        layout.lay_out(shown, console, MORE)
+    else:
         from reports import github as page
 
+        token = secrets.token_hex(8)
+        console.file.write(f"{page.stop(token)}\n")
+        layout.lay_out(shown, console, MORE)
+        console.file.write(f"{page.resume(token)}\n")
         tell_github(page.summary(comparison), page.annotations(comparison), console)
     export_comparison(files, comparison)
     return EXIT_CODES[comparison.outcome]

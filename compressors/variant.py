@@ -137,10 +137,12 @@ def split_parts(spec: str) -> list[str]:
     parts: list[str] = []
     while pieces:
         taken = 1
-        opening = re.split("[,=]", pieces[0].partition(":")[2])[-1]
+        value = pieces[0].partition(":")[2]
+        # A path may hold an equals sign itself, as the folder of an artifact made by `kd:layers=4` does.
+        openings = [value[found.end() :] for found in re.finditer("^|[,=]", value)]
         for end in range(2, len(pieces) + 1):
-            path = "+".join([opening, *pieces[1:end]])
-            if ":" in pieces[0] and Path(path).exists():
+            paths = ("+".join([opening, *pieces[1:end]]) for opening in openings)
+            if ":" in pieces[0] and any(Path(path).exists() for path in paths):
                 taken = end
         parts.append("+".join(pieces[:taken]))
         pieces = pieces[taken:]

@@ -63,11 +63,14 @@ def test_a_plus_inside_a_path_that_exists_is_part_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "artifacts" / "bmp25+kd").mkdir(parents=True)
+    (tmp_path / "kd_layers=4+mp").mkdir()
     monkeypatch.chdir(tmp_path)
     for spec, names in (
         ("load:artifacts/bmp25+kd", ["load"]),
         ("load:artifacts/bmp25+kd+mp", ["load", "mp"]),
         ("kd:student=artifacts/bmp25+kd+mp", ["kd", "mp"]),
+        ("load:path=kd_layers=4+mp", ["load"]),
+        ("load:kd_layers=4+mp+int8", ["load", "int8"]),
         ("load:elsewhere/bmp25+kd", ["load", "kd"]),
         ("bmp50+kd:student=artifacts+mp", ["kd", "bmp", "mp"]),
     ):

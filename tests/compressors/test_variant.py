@@ -70,7 +70,7 @@ def test_a_plus_inside_a_path_that_exists_is_part_of_it(
         ("load:artifacts/bmp25+kd+mp", ["load", "mp"]),
         ("kd:student=artifacts/bmp25+kd+mp", ["kd", "mp"]),
         ("load:path=kd_layers=4+mp", ["load"]),
-        ("load:kd_layers=4+mp+int8", ["load", "int8"]),
+        ("load:path=kd_layers=4+mp+int8", ["load", "int8"]),
         ("load:elsewhere/bmp25+kd", ["load", "kd"]),
         ("bmp50+kd:student=artifacts+mp", ["kd", "bmp", "mp"]),
     ):

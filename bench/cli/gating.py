@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,6 +148,8 @@ def settle(comparison: Comparison, files: Mapping[str, Path], github: bool, cons
     if not github:
         layout.lay_out(shown, console, MORE)
     else:
+        import secrets
+
         from reports import github as page
 
         token = secrets.token_hex(8)

@@ -1,0 +1,166 @@
+"""Locks that end with their owner, so that nothing has to be cleared away after a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.errors import InputError
+
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR)
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+LONGEST_NUMBER = 9
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock while it is held; `doubt` is a line for the user where the file system knows no locks."""
+
+    descriptor: int
+    doubt: str | None
+
+    def is_alone(self) -> bool:
+        """Whether nobody else shares the lock; from here on nobody can."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def hold(file: Path, in_use: str, shared: bool = False) -> Iterator[Held]:
+    """Hold the lock `file` while the block runs, alone or together with others that share it.
+
+    The file is made where there is none, in a folder that is there, and it stays. The kernel takes the lock
+    back when its owner ends, by SIGKILL too, and no program that the owner starts holds it. Where the file
+    system knows no locks the block runs without.
+
+    Raises `InputError` that begins with `in_use` where another process holds it, or names a file that cannot
+    be written; any other `OSError` passes through.
+    """
+    with opened(file) as descriptor:
+        yield Held(descriptor, taken(descriptor, file, in_use, shared))
+
+
+@contextmanager
+def hold_devices(names: Iterable[str], is_alone: bool, listen: Callable[[], None]) -> Iterator[str | None]:
+    """Hold devices of this machine while the block runs, alone or together with others that share them.
+
+    They are held against all processes of this user, and waited for where they are not free; `listen` is told
+    when that begins. Who waits to be alone comes before those that would share them later. The block is given
+    a line for the user where the file system knows no locks, and runs without.
+    """
+    folder, doubt = private_folder(), None
+    with contextlib.ExitStack() as held:
+        for name in sorted(names):  # in one order, lest two wait for each other
+            place = folder / f"{name}.lock"
+            device = held.enter_context(opened(place))
+            with opened(folder / f"{name}.turn") as turn:
+                wait_for(turn, fcntl.LOCK_EX, listen)
+                if not wait_for(device, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH, listen):
+                    doubt = no_locks(place)
+        yield doubt
+
+
+@contextmanager
+def hold_patiently(file: Path) -> Iterator[None]:
+    """Share the lock `file` while the block runs, which waits where another process holds it alone.
+
+    Where the file system knows no locks the block runs without.
+    """
+    with opened(file) as descriptor:
+        wait_for(descriptor, fcntl.LOCK_SH, lambda: None)
+        yield
+
+
+def wait_for(descriptor: int, operation: int, listen: Callable[[], None]) -> bool:
+    """Lock, whenever that can be; False where nothing can be locked.
+
+    Looking again and again leaves a signal its chance.
+    """
+    told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not told:
+                listen()
+                told = True
+            time.sleep(POLL_S)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return False
+
+
+def private_folder() -> Path:
+    """The folder below the system's temporary one that is this user's alone, made where it is not there.
+
+    Raises `InputError` where something of another's is in its place.
+    """
+    folder = Path(tempfile.gettempdir()) / f"bench-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise InputError(f"{folder}: is not a folder of yours; remove it, or set TMPDIR to another place")
+    return folder
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[int]:
+    """A descriptor of the lock file for the block, closed in whatever the process starts."""
+    try:
+        # A link could name a file that the owner's number must not be written over.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        raise InputError(f"{file}: cannot be written ({error.strerror}); name another folder") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def taken(descriptor: int, file: Path, in_use: str, shared: bool) -> str | None:
+    """Lock without waiting, and leave the owner's number; a line for the user where nothing can be locked."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"{in_use}: {owner(descriptor)} is working there; wait until it has ended") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return no_locks(file)
+    # The lock holds without it, and a full disk is where the cache is most wanted cleared.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0))
+    return None
+
+
+def no_locks(file: Path) -> str:
+    """The line for the user where a file cannot be locked."""
+    return f"{file}: this file system knows no locks; start nothing else that works in the same folder"
+
+
+def owner(descriptor: int) -> str:
+    """Who holds the lock: of several that share it the last to come, if that one still runs."""
+    number = os.pread(descriptor, LONGEST_NUMBER, 0).partition(b"\n")[0]
+    if number.isdigit() and psutil.pid_exists(int(number)):
+        return f"process {int(number)}"
+    return "another process"

@@ -27,7 +27,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/pytest -m slow
 
 benchmarks: $(INSTALLED)
-	$(BIN)/pytest benchmarks/test_cost.py benchmarks/test_pruning.py -s --benchmark-columns=median,iqr,rounds
+	$(BIN)/pytest benchmarks/test_cost.py benchmarks/test_scale.py benchmarks/test_pruning.py -s --benchmark-columns=median,iqr,rounds
 
 proof: $(INSTALLED)
 	$(BIN)/pytest benchmarks/test_measuring.py -s --benchmark-columns=median,iqr,rounds

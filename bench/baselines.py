@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ def save(run: Run, name: str, root: Path = ROOT) -> Path:
     if run.status != "complete":
         raise InputError(f"run {run.id} is {run.status}; a baseline is a complete run, so --resume it first")
     file = root / run.environment.machine_key / f"{name}.json"
+    refuse_link(file.parent)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, without_samples(run).model_dump_json(indent=1) + "\n")
@@ -76,8 +78,21 @@ def bare(metrics: dict[str, Measurement]) -> dict[str, Measurement]:
 
 
 def kept(root: Path = ROOT) -> list[Kept]:
-    """All baselines, by machine and name."""
-    return [Kept(file.parent.name, file.stem, file) for file in sorted(root.glob("*/*.json"))]
+    """All baselines, by machine and name. A machine's folder that is a link is none: it may lie anywhere.
+
+    Raises `InputError` for a folder that cannot be read, which would pass for one without baselines.
+    """
+    try:
+        machines = [Path(entry) for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False)]
+        entries = [entry for machine in machines for entry in os.scandir(machine) if not entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}); see its permissions"
+        ) from None
+    files = sorted(Path(entry) for entry in entries if entry.name.endswith(".json"))
+    return [Kept(file.parent.name, file.stem, file) for file in files]
 
 
 def find(name: str | None, machine: str, root: Path = ROOT, any_machine: bool = False) -> Path:
@@ -94,11 +109,26 @@ def find(name: str | None, machine: str, root: Path = ROOT, any_machine: bool = 
     if fitting:
         named = ", ".join(str(each.file) for each in fitting)
         raise InputError(f"which baseline? {named}; name one")
-    if name is not None and (Path(name).is_file() or (Path(name) / RUN).is_file()):
+    if name is not None and is_run(Path(name)):
         return Path(name)
     if name is not None and ("/" in name or name.endswith(".json")):
         raise ComparisonError(f"{name}: no such run or baseline")
+    refuse_link(root / machine)
     raise NoBaselineYet(nothing_kept(name, machine, root, [each.name for each in there]))
+
+
+def refuse_link(machine: Path) -> None:
+    """Raise `InputError` where a machine's folder is a link: what we wrote or deleted would lie elsewhere."""
+    if machine.is_symlink():
+        raise InputError(f"{machine}: is a link; baselines lie in folders, put one in its place")
+
+
+def is_run(place: Path) -> bool:
+    """Whether a run document can lie there: in a folder, or a file itself."""
+    try:
+        return place.is_file() or (place / RUN).is_file()
+    except (OSError, ValueError):
+        return False  # no file can have such a name
 
 
 def nothing_kept(name: str | None, machine: str, root: Path, known: list[str]) -> str:
@@ -122,7 +152,9 @@ def remove(name: str, here: str, machine: str | None, root: Path = ROOT) -> Path
     fitting = [each for each in there if each.name == name and machine in (None, each.machine)]
     fitting = [each for each in fitting if each.machine == here] or fitting
     if not fitting:
-        raise InputError(f"{name}: no such baseline; {did_you_mean(name, [each.name for each in there])}")
+        known = [each.name for each in there if machine in (None, each.machine)]
+        place = "" if machine is None else f" of the machine {machine}"
+        raise InputError(f"{name}: no such baseline{place}; {did_you_mean(name, known)}")
     if len(fitting) > 1:
         machines = ", ".join(each.machine for each in fitting)
         raise InputError(f"{name}: of the machines {machines}; add --machine KEY")

@@ -41,6 +41,10 @@ def break_even(result: Result, dense: Result | None) -> Measurement | str:
         if name not in row.metrics:
             whose = f"dense's {name}" if row is dense else name
             return f"{whose} is missing: {row.unavailable.get(name, 'it was not measured')}"
+    if result.machine != dense.machine:
+        return "its energy was measured on another machine than dense's"
+    if result.batch_size != dense.batch_size:
+        return "its energy is of smaller batches than dense's, since memory did not suffice"
     spent, own, before = result.metrics[SPENT], result.metrics[PER_TEXT], dense.metrics[PER_TEXT]
     if spent.estimated or own.estimated or before.estimated:
         return MODELLED

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -16,19 +22,33 @@ import psutil
 
 import bench
 import compressors
-from bench.environment import LIBRARIES, module_version
+from bench.environment import LIBRARIES, cuda_versions, module_version
 from bench.errors import InputError
+from bench.foreign_code import file_fingerprint, foreign_code, installed_code, parts_of, plugin_code
+from bench.lock import Held, hold
 from bench.meters.findings import Findings
+from bench.nouns.environment import Environment
 from bench.nouns.task import Task
 from bench.protocol import PROTOCOL_VERSION
 from bench.steps.request import Request, StepKind
+from bench.storage import Storage
 from bench.tasks.stored import fingerprint as rows_fingerprint
 from bench.worker import FINDINGS, REQUEST
 from compressors import hub
 from compressors.variant import parse_variant
 
-TRAINING = ("variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length")
+TRAINING = (
+    "variant",
+    "device",
+    "seed",
+    "epochs",
+    "learning_rate",
+    "batch_size",
+    "max_length",
+    "train_processes",
+)
 MEASURING = ("variant", "device", "seed", "batch_size", "max_length", "budget", "attempt")
+MEASURED: tuple[StepKind, ...] = ("timing", "footprint", "profile")
 FEEDS = ("paddings", "shapes", "thread_counts")
 INPUTS: dict[StepKind, tuple[str, ...]] = {
     "dense": TRAINING,
@@ -36,8 +56,16 @@ INPUTS: dict[StepKind, tuple[str, ...]] = {
     "compress": TRAINING,
     "timing": (*MEASURING, *FEEDS),
     "footprint": MEASURING,
+    "profile": MEASURING,
 }
+LOCK = ".lock"
 SHARED = (".safetensors", ".onnx", ".onnx.data")
+FILES = "files.json"
+# A step or a task, and what a process that died may have left of one; nothing else in the folder is ours.
+NAME = re.compile(
+    rf"(?:(?:{'|'.join(INPUTS)})-[0-9a-f]{{16}}|task-[0-9a-f]{{16}}-(?:[0-9a-f]{{16}}|scratch))"
+    r"(?P<left>(?:\.checkpoint)?(?:\.(?P<owner>[0-9]{1,9}))*(?:\.removed)?)"
+)
 
 
 @dataclass(frozen=True)
@@ -54,43 +82,58 @@ class Step:
 def step_id(request: Request, parents: dict[str, str]) -> str:
     """The hash of everything the step's outcome depends on; `parents` are ids of what it reads."""
     inputs = {name: getattr(request, name) for name in INPUTS[request.kind]}
-    plugins = [file_fingerprint(plugin) for plugin in request.plugins]
+    code = [code_fingerprint(), *foreign_code(request.variant).values()]
     named = named_inputs(request.variant) if request.kind == "compress" else []
     packages = {package: module_version(package) for package in packages_of(request.variant)}
-    text = json.dumps([inputs, parents, plugins, named, packages, code_fingerprint()], sort_keys=True)
+    text = json.dumps([inputs, parents, code, named, packages], sort_keys=True)
     return f"{request.kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def machine_of(kind: StepKind, variant: str, environment: Environment) -> str:
+    """A hash of what a step depends on of the machine.
+
+    Where times are measured that is all. Where a model is made it is the hardware, the threads and their
+    variables: they decide how sums are rounded, and its costs are theirs.
+    """
+    if depends_on_machine(kind, variant):
+        return environment.measuring_key
+    parts = [environment.machine_key, environment.threads, environment.variables]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def depends_on_machine(kind: StepKind, variant: str) -> bool:
-    """Whether a step measures, or makes a variant a part of which does."""
+    """Whether a step measures times, or makes a variant a part of which does."""
     making = kind == "compress" and any(part.measures_device for part in parse_variant(variant).parts)
-    return making or kind in ("timing", "footprint")
+    return making or kind in MEASURED
 
 
 def packages_of(variant: str) -> set[str]:
     """Modules of extras that a variant's parts import, and those of an artifact that it goes on from."""
-    parts = parse_variant(variant).parts
-    earlier = [made for part in parts for made in part.continues]
-    return {package for part in (*parts, *earlier) for package in part.packages}
+    return {package for part in parts_of(variant) for package in part.packages}
 
 
 def named_inputs(variant: str) -> list[str]:
     """Hashes of the checkpoints and files that a variant's parts read besides dense: `load:PATH_OR_ID`."""
     parts = parse_variant(variant).parts
     checkpoints = [files_fingerprint(hub.find(name)) for part in parts for name in part.checkpoints]
-    return checkpoints + [file_fingerprint(file) for part in parts for file in part.files]
+    return checkpoints + [file_fingerprint(hub.place_of(file)) for part in parts for file in part.files]
 
 
 @cache
 def code_fingerprint() -> str:
-    """A hash of our own sources and of the versions of the libraries that all variants use."""
+    """A hash of our own sources, and of the versions of Python and the libraries that all variants use."""
+    versions = [platform.python_version(), *map(version, LIBRARIES), *cuda_versions().values()]
+    return hashlib.sha256(json.dumps([sources_fingerprint(), *versions]).encode()).hexdigest()
+
+
+@cache
+def sources_fingerprint() -> str:
+    """A hash of our own sources."""
     digest = hashlib.sha256(str(PROTOCOL_VERSION).encode())
     for package in (bench, compressors):
         root = Path(package.__file__ or "").parent
         for file in sorted(root.rglob("*.py")):
             digest.update(file.read_bytes())
-    for library in LIBRARIES:
-        digest.update(version(library).encode())
     return digest.hexdigest()
 
 
@@ -105,19 +148,17 @@ def files_fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def file_fingerprint(file: Path) -> str:
-    """A hash of what a file holds."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
 def fingerprints(
     task: Task,
     checkpoints: Iterable[str] = (),
     plugins: Iterable[Path] = (),
     files: Iterable[Path] = (),
+    variants: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Hashes of what a run's outcome depends on besides its configuration and the machine."""
+    """Hashes of what a run's outcome depends on besides its configuration and the machine.
+
+    Those of `variants` are of their techniques that come from installed packages.
+    """
     return {
         "rows": rows_fingerprint(task),
         "model": files_fingerprint(hub.find(task.model)) if task.model else "scratch",
@@ -127,37 +168,85 @@ def fingerprints(
             for name in checkpoints
             if name != task.model
         },
-        **{f"plugin {file.name}": file_fingerprint(file) for file in plugins},
-        **{f"file {file}": file_fingerprint(file) for file in files},
+        **plugin_code(plugins),
+        **installed_code(variants),
+        **{f"file {file}": file_fingerprint(hub.place_of(file)) for file in files},
     }
 
 
 class Cache:
-    """The folder of finished steps, one subfolder each; a step appears in it whole or not at all."""
+    """The folder of finished steps, one subfolder each; a step appears in it whole or not at all.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    What is not in it is looked for in the `storage` that machines share, where there is one, and what is
+    kept is kept there too.
+    """
 
-    def prepare(self, needed_bytes: int) -> None:
-        """Find the folder writable and with room, or raise `InputError`; clear what dead runs left in it."""
-        fresh = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
-        free = shutil.disk_usage(fresh).free
+    def __init__(self, root: Path, storage: Storage | None = None) -> None:
+        self.root, self.storage = root, storage
+
+    def check(self, needed_bytes: int) -> None:
+        """Raise `InputError` where the folder cannot be written or has no room; nothing is left behind."""
+        try:
+            there = next(folder for folder in (self.root, *self.root.parents) if is_there(folder))
+            with tempfile.TemporaryFile(dir=there):
+                free = shutil.disk_usage(there).free
+        except OSError as error:
+            raise InputError(
+                f"--cache {self.root}: cannot be written ({error.strerror}); name another folder"
+            ) from None
         if free < needed_bytes:
             raise InputError(
                 f"--cache {self.root}: {free / 1e6:.0f} MB free, about {needed_bytes / 1e6:.0f} MB needed; "
                 "free some, or name another disk"
             )
-        self.fresh_folder("probe").rmdir()
-        for folder in self.root.glob("*.*"):
-            owner = folder.name.split(".")[1]
-            if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+
+    def prepare(self) -> None:
+        """Make the folder, and clear what dead runs left in it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for folder in entries(self.root):
+            found = NAME.fullmatch(folder.name)
+            if found and found["owner"] and not psutil.pid_exists(int(found["owner"])):
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def held(self) -> AbstractContextManager[Held]:
+        """A share in the folder while the block runs: what is in it is not cleared meanwhile."""
+        return hold(self.root / LOCK, f"--cache {self.root}", shared=True)
+
+    def checkpoint(self, name: str) -> Path:
+        """Where the training of a step leaves its state, and finds that of one that was broken off."""
+        return self.root / f"{name}.checkpoint"
+
     def find(self, kind: StepKind, name: str) -> Step | None:
-        """The finished step of this id, or None."""
+        """The finished step of this id, from now on the last used; None where a file of it is lost or cut."""
+        found = self._find_here(kind, name)
+        if found is None:
+            return self._find_here(kind, name) if self.fetch(name) else None
+        if self.storage is not None and not self.storage.has(name):
+            self.share(name)
+        return found
+
+    def fetch(self, name: str) -> bool:
+        """Bring a step or a task from the storage, in place of what is here; False where it has none."""
+        if self.storage is None:
+            return False
+        # Where the step itself is worked on is another.
+        fresh = self.fresh_folder(f"{name}.{os.getpid()}")
+        if not self.storage.fetch(name, fresh):
+            shutil.rmtree(fresh)
+            return False
+        place = self.root / name
+        if not is_kept(place):
+            remove(place)
+        self.take(fresh, place)
+        return True
+
+    def _find_here(self, kind: StepKind, name: str) -> Step | None:
         folder = self.root / name
         try:
             findings = Findings.model_validate_json((folder / FINDINGS).read_text())
+            if not is_whole(folder):
+                return None
+            os.utime(folder)
         except (OSError, ValueError):
             return None
         return Step(kind, name, folder, findings, cached=True)
@@ -172,32 +261,99 @@ class Cache:
         """An empty folder of this process's own, to be renamed to `name` once it is complete."""
         folder = self.root / f"{name}.{os.getpid()}"
         shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(
-                f"--cache {self.root}: cannot be written ({error.strerror}); name another folder"
-            ) from None
+        folder.mkdir(parents=True)
         return folder
 
     def take(self, folder: Path, target: Path) -> None:
-        """Rename a complete folder to its place, in place of what may be there."""
-        remove(target)
-        folder.rename(target)
+        """Rename a complete folder to its place; where another process was faster, its own stays there."""
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(folder)
+
+    def keep_task(self, name: str, write: Callable[[Path], None]) -> Path:
+        """The folder of a task, written where it is not there in full."""
+        place = self.root / name
+        if is_kept(place):
+            return place
+        fresh = self.fresh_folder(name)
+        write(fresh)
+        (fresh / FILES).write_text(json.dumps(file_sizes(fresh)))
+        remove(place)
+        self.take(fresh, place)
+        return place
+
+    def share(self, name: str) -> None:
+        """Put a step or a task that is here into the storage."""
+        if self.storage is not None:
+            folder = self.root / name
+            self.storage.keep({path: folder / path for path in file_sizes(folder)}, name)
 
     def keep(self, kind: StepKind, name: str, folder: Path) -> Step:
-        """Take a step's folder into the cache under its id."""
+        """Take a step's folder into the cache under its id, whole or, if the process is killed, not at all.
+
+        A measurement replaces an earlier one. A model that another process made meanwhile stays, since
+        others may be reading it.
+        """
+        findings = Findings.model_validate_json((folder / FINDINGS).read_text())
+        (folder / FILES).write_text(json.dumps(file_sizes(folder)))
         target = self.root / name
+        if kind in MEASURED or not self._find_here(kind, name):
+            remove(target)
         self.take(folder, target)
-        findings = Findings.model_validate_json((target / FINDINGS).read_text())
+        if kind in MEASURED or (self.storage and not self.storage.has(name)):
+            self.share(name)
         return Step(kind, name, target, findings, cached=False)
 
 
+def is_there(place: Path) -> bool:
+    """Whether a name is taken, by a link to nowhere too. Raises `OSError` for one that nothing can have."""
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def entries(root: Path) -> list[Path]:
+    """The folders in a cache that are its own, left-over ones too, by name."""
+    return sorted(
+        place
+        for place in root.iterdir()
+        if NAME.fullmatch(place.name) and place.is_dir() and not place.is_symlink()
+    )
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """The bytes of every file below a folder, by its path there."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a step has all its files in full. Raises `OSError` or `ValueError` where nothing says so."""
+    return bool(json.loads((folder / FILES).read_text()).items() <= file_sizes(folder).items())
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a step or a task is there with all its files."""
+    try:
+        return is_whole(folder)
+    except (OSError, ValueError):
+        return False
+
+
 def remove(folder: Path) -> None:
-    """Take a step out of the cache: renamed first, so that a kill halfway leaves nothing that looks whole."""
-    if folder.exists():
-        doomed = folder.rename(folder.with_name(f"{folder.name}.{os.getpid()}.removed"))
-        shutil.rmtree(doomed)
+    """Take a step out of the cache: renamed first, so that a kill halfway leaves nothing that looks whole.
+
+    One that is gone is no error: another process may have been faster.
+    """
+    doomed = folder.with_name(f"{folder.name}.{os.getpid()}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder.rename(doomed))
 
 
 def link_files(source: Path, target: Path) -> None:

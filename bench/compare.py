@@ -34,6 +34,7 @@ DISTURBANCES: tuple[WarningCode, ...] = (
     "gpu-throttling",
 )
 SETTINGS = ("threads", "affinity", "governor", "variables", "fp32_precision")
+WHICH_GPU = "CUDA_VISIBLE_DEVICES"
 PROTOCOL = {
     "protocol_version": "the protocol",
     "device": "the device",
@@ -46,7 +47,10 @@ MAKING = {
     "dense_epochs": "dense's epochs",
     "learning_rate": "the variants' learning rate",
     "dense_learning_rate": "dense's learning rate",
+    "train_processes": "the processes that train",
 }
+OF_THE_MODEL = ("disk_size", "parameters", "encoder_parameters", "flops_per_sample")
+OF_ONE_ROW = "latency_b1_"
 
 
 @dataclass(frozen=True)
@@ -253,7 +257,15 @@ def machine_differences(before: Environment, after: Environment) -> Iterator[str
     else:
         yield from differing("devices", *(list(map(as_set_up, each.devices)) for each in (before, after)))
     for name in SETTINGS:
-        yield from differing(name, getattr(before, name), getattr(after, name))
+        yield from differing(name, *(setting(name, each) for each in (before, after)))
+
+
+def setting(name: str, environment: Environment) -> Any:
+    """One of `SETTINGS`. Which GPU is in use changes nothing, and older documents name it by its number."""
+    found = getattr(environment, name)
+    if name == "variables":
+        return {variable: value for variable, value in found.items() if variable != WHICH_GPU}
+    return found
 
 
 def as_set_up(device: Device) -> str:
@@ -377,15 +389,19 @@ def points_shift(pair: Pair, rows: int) -> Shift | Uncomparable:
     before, after = pair.before.right, pair.after.right
     if before is None or after is None:
         return Uncomparable("a run of an older bench does not say which rows were right")
-    if len(before) != len(after):
+    gained, lost = changed(before, after) if len(before) == len(after) else (rows, rows)
+    if gained + lost > rows:
         return Uncomparable("they were not judged on the same rows")
-    gained, lost = changed(before, after)
     return Shift((gained - lost) / rows, difference_bounds(gained, lost, rows))
 
 
 def ratio_shift(pair: Pair, metric: str, rules: Rules) -> Shift | Uncomparable:
     """The metric after over before; where relative, an absolute one over that of its own dense."""
     rows = [pair.before, pair.after]
+    if depends_on_batches(metric) and pair.before.batch_size != pair.after.batch_size:
+        return Uncomparable("one side was measured with smaller batches, since memory did not suffice")
+    if unlike := machines_apart(pair, metric, rules):
+        return Uncomparable(unlike)
     if rules.disturbed and KINDS[metric] == "timed":
         return Uncomparable(f"absolute figures of a disturbed machine: {rules.disturbed}")
     if rules.relative and KINDS[metric] == "timed":
@@ -401,6 +417,24 @@ def ratio_shift(pair: Pair, metric: str, rules: Rules) -> Shift | Uncomparable:
     return Shift(*quotient([after, *dense[:1]], [before, *dense[1:]]))
 
 
+def machines_apart(pair: Pair, metric: str, rules: Rules) -> str | None:
+    """Why a sweep over several machines has no figures of one machine here; None where it has."""
+    if KINDS[metric] not in ("paired", "timed"):
+        return None
+    if not rules.relative:
+        alike = pair.before.machine == pair.after.machine
+        return None if alike else "the row was measured on another machine"
+    both = zip((pair.before, pair.after), pair.dense or (), strict=False)
+    if KINDS[metric] == "timed" and any(row.machine != dense.machine for row, dense in both):
+        return "a side's dense was measured on another machine than its row"
+    return None
+
+
+def depends_on_batches(metric: str) -> bool:
+    """Whether a figure is another with smaller batches."""
+    return metric not in OF_THE_MODEL and not metric.startswith(OF_ONE_ROW)
+
+
 def why_uncomparable(found: Sequence[Measurement], metric: str) -> str | None:
     """Why these figures cannot be set in relation, or None."""
     if any(each.estimated for each in found):
@@ -410,7 +444,7 @@ def why_uncomparable(found: Sequence[Measurement], metric: str) -> str | None:
     exact = [KINDS[metric] == "exact" or each.source.startswith("definition") for each in found]
     if not all(is_exact or has_interval(each) for each, is_exact in zip(found, exact, strict=True)):
         return "it has no interval"
-    if any((each.value if each.ci_low is None else each.ci_low) <= 0 for each in found):
+    if any(min(each.value, each.value if each.ci_low is None else each.ci_low) <= 0 for each in found):
         return "it, or its interval, reaches zero"
     return None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 import bench
-from bench.meters.nvml import devices
+from bench.meters.nvml import device_count, devices
 from bench.nouns.environment import Caution, Environment
 
 LIBRARIES = (
@@ -44,7 +44,12 @@ VARIABLES = (
     "CUDA_",
     "TORCH_",
     "TORCHINDUCTOR_",
+    "ATEN_",
+    "CUBLAS_",
     "CXX",
+    "DNNL_",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_",
     "HF_HUB_OFFLINE",
     "TOKENIZERS_PARALLELISM",
 )
@@ -52,6 +57,8 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_in
 NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 # By any of these the user says how OpenMP's threads wait.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# By this the workers, who see one GPU, know of the others.
+GPUS = "BENCH_GPUS"
 CGROUP = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 CPUS = Path("/sys/devices/system/cpu")
@@ -61,15 +68,29 @@ def worker_environment() -> dict[str, str]:
     """The variables workers run with beyond the user's: a fixed thread count, and how threads wait.
 
     OpenMP threads that spin while they wait slow a throttled or shared machine down up to tenfold; where
-    the machine is ours alone they react faster, so there OpenMP's own default stays. One GPU is used, and
-    CUDA counts devices as NVML does, so that the energy read is that of the one in use. What a run needs
-    of a hub is here before the first worker starts, and no worker asks for more.
+    the machine is ours alone they react faster, so there OpenMP's own default stays. One GPU is used, but
+    for a training by several processes, which finds all of them named, too; CUDA counts devices as NVML does,
+    so that the energy read is that of the one in use. What a run needs of a hub is here before the first
+    worker starts, and no worker asks for more.
     """
-    ours = {"OMP_NUM_THREADS": str(cores()), "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "HF_HUB_OFFLINE": "1"}
+    ours = {
+        "OMP_NUM_THREADS": str(cores()),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "HF_HUB_OFFLINE": "1",
+        GPUS: ",".join(gpus()),
+    }
     if is_shared() and not any(name in os.environ for name in WAITING):
         ours["OMP_WAIT_POLICY"] = "PASSIVE"
     one_device = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]}
     return {name: value for name, value in ours.items() if name not in os.environ} | one_device
+
+
+def gpus() -> list[str]:
+    """The GPUs that a run may use, as `CUDA_VISIBLE_DEVICES` names them; a worker sees one of them."""
+    named = os.environ.get(GPUS, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if named is None:
+        return [str(number) for number in range(device_count())]
+    return [name for name in named.split(",") if name]
 
 
 def is_shared() -> bool:
@@ -176,7 +197,12 @@ def fingerprint() -> Environment:
             **cuda_versions(),
         },
         threads=thread_count(variables["OMP_NUM_THREADS"]),
-        variables={name: value for name, value in sorted(variables.items()) if name.startswith(VARIABLES)},
+        variables={
+            name: value
+            for name, value in sorted(variables.items())
+            # Which GPU it is says its UUID: a cluster gives one row this one, the next another.
+            if name.startswith(VARIABLES) and name != "CUDA_VISIBLE_DEVICES"
+        },
         fp32_precision="ieee",
         commit=git_commit(),
         warnings=[],

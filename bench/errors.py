@@ -8,6 +8,9 @@ Exception
     └── ComparisonError    two runs cannot be compared, or one is not there (exit 3)
         └── NoBaselineYet  nothing is kept under the name; that can be allowed
 
+KeyboardInterrupt
+└── Terminated             another program asked to end; what there is is kept, as with Ctrl-C
+
 Everything else that escapes is a bug of ours and keeps its traceback.
 """
 
@@ -20,7 +23,8 @@ class ExitCode(enum.IntEnum):
     """How the `bench` command ends.
 
     `FAILED` is a regression beyond what was allowed, or a variant that failed; `CANNOT_TELL` is where
-    something could not be measured or compared, so that a gate has nothing to judge.
+    something could not be measured or compared, so that a gate has nothing to judge. The last two are what a
+    shell reports of a program that SIGINT or SIGTERM ended.
     """
 
     OK = 0
@@ -28,6 +32,11 @@ class ExitCode(enum.IntEnum):
     USAGE = 2
     CANNOT_TELL = 3
     INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, or SIGHUP as when a terminal is closed."""
 
 
 class BenchError(Exception):
@@ -64,7 +73,15 @@ class NoBaselineYet(ComparisonError):
 
 def in_one_line(error: BaseException) -> str:
     """What an exception says, without line breaks and of bearable length, for an error that is one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return writable(" ".join(str(error).split())[:300] or type(error).__name__)
+
+
+def writable(text: str) -> str:
+    """`text` with half a surrogate pair, as of a file's name that is not UTF-8, spelled out.
+
+    No document can hold one.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -12,6 +12,7 @@ from bench.nouns.task import Task
 from bench.plan import Plan
 from bench.protocol import PROTOCOLS
 from compressors.artifact import read_config
+from compressors.registry import running_plugins
 from compressors.variant import Variant
 
 CUDA_FLOPS_PER_S = 2e13
@@ -20,6 +21,7 @@ TRIALS, TRIAL_PAUSE_S = 12, 0.08
 TOKENS_PER_WORD = 1.6
 START_S = 20.0
 PER_VARIANT_S = 6.0
+PROFILE_S = 15.0
 FORWARD_AND_BACKWARD = 3
 
 
@@ -40,6 +42,7 @@ class ModelSize:
     depth: int
 
 
+@running_plugins()
 def estimate(plan: Plan) -> Estimate:
     """The plan's wall time and disk space."""
     size = model_size(plan.task.model)
@@ -64,6 +67,7 @@ def measuring_s(plan: Plan, rows_per_s: float) -> float:
     """Seconds of measuring one variant: rounds of three contenders, requests, predictions, energy."""
     config, protocol = plan.config, PROTOCOLS[plan.config.budget]
     seconds = protocol.energy_window_s + protocol.idle_window_s
+    seconds += PROFILE_S * config.profile
     seconds += (len(plan.task.test) + len(plan.task.validation)) / rows_per_s
     task_batches = 2 + len(config.paddings) + len(config.thread_counts)
     scenarios = [1, *[config.batch_size] * task_batches, *(rows for rows, _ in config.shapes)]

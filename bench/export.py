@@ -16,12 +16,22 @@ from typing import Any
 from bench.errors import InputError, did_you_mean, in_one_line
 from bench.nouns.run import Result, Run
 from compressors import hub
-from compressors.artifact import VARIANT_FILE, read_config, read_document, recorded_parts
+from compressors.artifact import (
+    NAMES_CODE,
+    VARIANT_FILE,
+    config_class_names,
+    read_config,
+    read_document,
+    recorded_parts,
+)
 from compressors.contract import Compressor
+from compressors.families import CLASSIFIER
+from compressors.formats import read_json, read_weights
+from compressors.inspection import TOKENIZER_CONFIG, check_classes, check_values, refuse_links_out
 
 CLASS_FILE = "pruned.py"
 CONFIG, CARD = "config.json", "README.md"
-HEAD = "ForSequenceClassification"
+CODE = (*hub.PICKLES, ".pkl", ".pickle", ".py", ".pyc", ".so")
 
 
 @dataclass(frozen=True)
@@ -34,10 +44,21 @@ class Artifact:
 
     @classmethod
     def read(cls, folder: Path) -> Artifact:
-        """The artifact in `folder`. Raises `InputError` where a file that it needs is missing or broken."""
+        """The artifact in `folder`. Raises `InputError` where a file that it needs is missing or broken.
+
+        So it does for files that can run code when they are opened, and for links to elsewhere: what is
+        exported may be published.
+        """
         if not any(folder.glob("*.safetensors")):
             raise InputError(f"{folder}: the artifact is not there any more; run again with --keep all")
-        return cls(folder, read_config(str(folder)), read_document(folder))
+        refuse_links_out(folder, folder.rglob("*"))
+        for file in sorted(folder.rglob("*")):
+            if file.suffix in CODE:
+                raise InputError(f"{file}: can run code when opened; artifacts hold no such file")
+        config, tensors = read_config(str(folder)), read_weights(folder)
+        check_classes(folder, config_class_names(str(folder)), tensors)
+        check_values(folder, tensors)
+        return cls(folder, config, read_document(folder))
 
     @property
     def dtype(self) -> str:
@@ -70,13 +91,12 @@ class Artifact:
 
     def exported_config(self) -> dict[str, Any]:
         """`config.json` as stock transformers must find it: the precision, and where the class is."""
-        config = {**self.config, "dtype": self.dtype}
-        config.pop("auto_map", None)
+        config = without_code({**self.config, "dtype": self.dtype})
         if self.class_file:
             module = CLASS_FILE.removesuffix(".py")
             config["auto_map"] = {
-                "AutoConfig": f"{module}.{self.model_class.removesuffix(HEAD)}Config",
-                f"AutoModel{HEAD}": f"{module}.{self.model_class}",
+                "AutoConfig": f"{module}.{self.model_class.removesuffix(CLASSIFIER)}Config",
+                f"AutoModel{CLASSIFIER}": f"{module}.{self.model_class}",
             }
         return config
 
@@ -100,7 +120,10 @@ def choose(run: Run, folder: Path, variant: str, seed: int | None) -> tuple[Resu
         raise InputError(
             f"{variant}: the run did not keep it (--keep {run.config.keep}); run again with --keep all"
         )
-    return result, folder / result.artifact
+    place = folder / result.artifact
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{variant}: its artifact {result.artifact!r} is not in the run's folder; run again")
+    return result, place
 
 
 def check_place(folder: Path) -> None:
@@ -123,7 +146,10 @@ def write(artifact: Artifact, document: dict[str, Any], card: str, folder: Path)
     try:
         temporary.mkdir(parents=True)
         copy_files(artifact.folder, temporary)
-        for name, content in ((CONFIG, artifact.exported_config()), (VARIANT_FILE, document)):
+        documents = {CONFIG: artifact.exported_config(), VARIANT_FILE: document}
+        if (temporary / TOKENIZER_CONFIG).exists():
+            documents[TOKENIZER_CONFIG] = without_code(read_json(temporary / TOKENIZER_CONFIG))
+        for name, content in documents.items():
             text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
             (temporary / name).write_text(text, encoding="utf-8")
         (temporary / CARD).write_text(card, encoding="utf-8")
@@ -134,6 +160,11 @@ def write(artifact: Artifact, document: dict[str, Any], card: str, folder: Path)
         raise InputError(f"{folder}: cannot be written ({error.strerror}); name another folder") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def without_code(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model or tokenizer without the names of code that comes with it."""
+    return {name: value for name, value in settings.items() if name not in NAMES_CODE}
 
 
 def copy_files(source: Path, target: Path) -> None:

@@ -86,11 +86,11 @@ def write(name: str, folder: Path) -> tuple[Path, Path]:
     """
     check_name(name)
     code, test = folder / f"{name}.py", folder / f"test_{name}.py"
-    check_place(code, test)
     kind = "".join(word.capitalize() for word in name.split("_")) + "Compressor"
     texts = {code: COMPRESSOR.substitute(name=name, kind=kind), test: TEST.substitute(name=name)}
     written: list[Path] = []
     try:
+        check_place(code, test)
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
             with path.open("x", encoding="utf-8") as file:

@@ -11,13 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from bench.errors import InputError, did_you_mean
 from bench.nouns.run import Budget, Keep, Padding, Shape
 
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
 
 class Options(BaseModel):
     """One field per option of `bench run`; None where the task or the budget decides.
 
     `folder` is where the command was given: relative paths start there. `as_it_is` takes the model as an
-    artifact that stands for dense. `baseline` and `fail_on`, `strict` and `allow_missing_baseline` are the
-    gate's, where None those of `[tool.bench]`; `exports` are files by format.
+    artifact that stands for dense. `profile_of` is the one variant whose profile is shown. `baseline` and
+    `fail_on`, `strict` and `allow_missing_baseline` are the gate's, where None those of `[tool.bench]`;
+    `exports` are files by format.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +59,14 @@ class Options(BaseModel):
     out: Path | None = None
     cache: Path = Path(".bench/cache")
     remeasure: bool = False
+    timeout_s: float | None = None
+    profile: bool = False
+    shard: tuple[int, int] | None = None
+    executor: str | None = None
+    storage: str | None = None
+    row_cpus: int | None = None
+    train_processes: int = 1
+    profile_of: str | None = None
     as_it_is: bool = False
     baseline: str | None = None
     fail_on: tuple[str, ...] | None = None
@@ -67,6 +78,16 @@ class Options(BaseModel):
     track: str | None = None
     command: str = "bench run"
     folder: Path = Field(default_factory=Path.cwd)
+
+
+def read_duration_s(option: str, text: str | None) -> float | None:
+    """`90s`, `30m`, `2h`, `7d` or `4w` as seconds, which a bare number is. Raises `InputError` otherwise."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw]?)", text.strip(), re.ASCII)
+    if match is None or float(match[1]) == 0:
+        raise InputError(f"{option} {text}: write a time such as 90s, 30m, 2h, 7d or 4w")
+    return float(match[1]) * UNITS_S[match[2]]
 
 
 def read_paddings(text: str | None) -> tuple[Padding, ...] | None:

@@ -50,13 +50,13 @@ def _target(file: Path) -> Path:
 
 
 def _check_place(what: str, place: Path) -> None:
-    if place.is_dir():
-        raise InputError(f"{what}: is a folder; name a file in it")
-    if place.exists() and not place.is_file():
-        raise InputError(f"{what}: is not an ordinary file; name another file")
-    if not place.parent.is_dir():
-        raise InputError(f"{what}: there is no folder {place.parent}; make it first")
     try:
+        if place.is_dir():
+            raise InputError(f"{what}: is a folder; name a file in it")
+        if place.exists() and not place.is_file():
+            raise InputError(f"{what}: is not an ordinary file; name another file")
+        if not place.parent.is_dir():
+            raise InputError(f"{what}: there is no folder {place.parent}; make it first")
         # As writing does: beside the file, under a name of this length.
         with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}."):
             pass

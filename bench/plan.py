@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
-from bench.environment import cores
+from bench.environment import cores, gpus
 from bench.errors import InputError, did_you_mean
+from bench.executors.cluster import Cluster, find_cluster
 from bench.meters.carbon import carbon_of
 from bench.meters.nvml import devices
 from bench.nouns.run import DENSE, Budget, Config, Padding, Shape
 from bench.nouns.task import Task
 from bench.options import Options
 from bench.protocol import PROTOCOL_VERSION
+from bench.shards import notes_on, share
 from bench.tasks.built_in import TASKS, BuiltIn
 from bench.tasks.files import FileOptions, load_files
 from compressors import hub
-from compressors.artifact import config_class_names, longest_row, read_config
+from compressors.artifact import config_class_names, longest_row, read_config, refuse_quantised
 from compressors.checkpoint import Load
+from compressors.inspection import check_checkpoint
 from compressors.presets import expand
-from compressors.registry import add_plugins
+from compressors.registry import add_plugins, running_plugins
 from compressors.variant import Variant, check_continued
 
 DEMO = "demo"
@@ -34,6 +38,9 @@ MAX_LENGTH = 128
 TOKENIZER_CONFIG = "tokenizer_config.json"
 DEMO_EPOCHS = 0.5
 THOROUGH_SEEDS = 3
+# Beyond these a number is a slip of the finger, and would end in a full memory or disk.
+MOST_EPOCHS, MOST_LEARNING_RATE, MOST_SEEDS = 10_000, 10, 1_000
+MOST_ROWS, MOST_TOKENS = 65_536, 2**20
 EPOCHS: dict[Budget, float] = {"quick": 1.0, "standard": 3.0, "thorough": 5.0}
 
 
@@ -54,6 +61,8 @@ class Plan:
     checkpoints: dict[str, str | None]
     remeasure: bool
     anchor: str = DENSE
+    timeout_s: float | None = None
+    cluster: Cluster | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -62,6 +71,7 @@ class Plan:
         return list(dict.fromkeys(named))
 
 
+@running_plugins()
 def make_plan(options: Options) -> Plan:
     """The plan for `options`. Raises `InputError` for whatever cannot be used.
 
@@ -69,15 +79,23 @@ def make_plan(options: Options) -> Plan:
     """
     check_numbers(options)
     add_plugins(options.plugins)
-    device = choose_device(options.device)
+    cluster = find_cluster(options)
+    device = choose_device(options.device, cluster)
+    check_processes(options, device, cluster)
     built_in = choose_built_in(options)
-    variants = expand(options.variants or ("fast" if options.model else "all"), device, options.attribute)
+    asked = ("fast" if options.model else "all") if options.variants is None else options.variants
+    sweep = expand(asked, device, options.attribute)
+    variants = share(sweep, options.shard)
     task = load_task(options, built_in)
     checkpoints = fetch_checkpoints(task, variants)
+    for name in trained_from(options, task, variants):
+        refuse_quantised(name)
     for variant in variants:
         check_continued(variant)
     sources = [f"{name}: {hub.said_commit(commit)}" for name, commit in checkpoints.items() if commit]
-    task = replace(task, label_map=options.label_map, notes=(*sources, *task.notes))
+    task = replace(
+        task, label_map=options.label_map, notes=(*sources, *notes_on(variants, options.shard), *task.notes)
+    )
     check_label_map(task, list(checkpoints))
     if not task.train and any(variant.trains for variant in variants):
         trained = next(variant.name for variant in variants if variant.trains)
@@ -85,28 +103,44 @@ def make_plan(options: Options) -> Plan:
             f"--variants: {trained} is trained, and there are no training rows; add --train FILE"
         )
     longest = default_length(task, built_in.max_length if built_in else MAX_LENGTH)
-    config = fill_in(options, task, variants, device, longest)
+    config = fill_in(options, task, variants, device, longest, cluster)
+    config.sweep = [variant.name for variant in sweep] if options.shard else []
     plugins = tuple(plugin.resolve() for plugin in options.plugins)
-    cache = options.cache.resolve()
+    # Path.resolve raises for a circle of links.
+    cache = Path(os.path.realpath(options.cache))
     anchor = Variant((Load(task.model or ""),)).name if options.as_it_is else DENSE
-    return Plan(task, tuple(variants), config, plugins, cache, checkpoints, options.remeasure, anchor)
+    return Plan(
+        task,
+        tuple(variants),
+        config,
+        plugins,
+        cache,
+        checkpoints,
+        options.remeasure,
+        anchor,
+        options.timeout_s,
+        cluster,
+    )
 
 
 def check_numbers(options: Options) -> None:
     """Raise `InputError` for a number no run can use."""
-    positive = {
-        "--epochs": options.epochs,
-        "--dense-epochs": options.dense_epochs,
-        "--lr": options.learning_rate,
-        "--batch-size": options.batch_size,
-        "--max-length": options.max_length,
-        "--limit": options.limit,
-        "--limit-test": options.limit_test,
-        "--seeds": options.seeds,
+    numbers: dict[str, tuple[float | None, float]] = {
+        "--epochs": (options.epochs, MOST_EPOCHS),
+        "--dense-epochs": (options.dense_epochs, MOST_EPOCHS),
+        "--lr": (options.learning_rate, MOST_LEARNING_RATE),
+        "--batch-size": (options.batch_size, MOST_ROWS),
+        "--train-processes": (options.train_processes, options.batch_size),
+        "--max-length": (options.max_length, MOST_TOKENS),
+        "--limit": (options.limit, math.inf),
+        "--limit-test": (options.limit_test, math.inf),
+        "--seeds": (options.seeds, MOST_SEEDS),
     }
-    for name, value in positive.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise InputError(f"{name} {value}: must be above 0")
+    for name, (value, most) in numbers.items():
+        if value is not None and not 0 < value <= most:
+            raise InputError(
+                f"{name} {value}: must be above 0" + f" and at most {most}" * math.isfinite(most)
+            )
     seeds = choose_seeds(options)
     if not 0 <= seeds[0] <= seeds[-1] < 2**32:
         raise InputError(f"--seed {options.seed}: seeds must lie in 0..4294967295")
@@ -114,18 +148,39 @@ def check_numbers(options: Options) -> None:
         raise InputError(f"--max-length {options.max_length}: must be at least 4, two tokens are special")
 
 
-def choose_device(asked: str) -> str:
-    """`cpu` or `cuda`. Raises `InputError` for CUDA without an NVIDIA driver or with a torch for CPUs."""
+def choose_device(asked: str, cluster: Cluster | None = None) -> str:
+    """`cpu` or `cuda`, by what the cluster has where rows are made on one that is there already.
+
+    Raises `InputError` for CUDA without a GPU or an NVIDIA driver, or with a torch for CPUs.
+    """
     if asked not in ("auto", "cpu", "cuda"):
         raise InputError(f"--device {asked}: {did_you_mean(asked, ['auto', 'cpu', 'cuda'])}")
     missing = None
-    if not devices():
+    if cluster is not None and cluster.address is not None:
+        missing = None if cluster.most_gpus else "no node of the cluster has a GPU"
+    elif not devices():
         missing = "no NVIDIA device or driver found"
     elif version("torch").endswith("+cpu"):
         missing = f"torch {version('torch')} is a build for CPUs"
     if asked == "cuda" and missing:
         raise InputError(f"--device cuda: {missing}; use --device cpu")
     return "cpu" if asked == "cpu" or missing else "cuda"
+
+
+def check_processes(options: Options, device: str, cluster: Cluster | None = None) -> None:
+    """Raise `InputError` unless the processes that train can share a batch out, and have a GPU each."""
+    count, rows = options.train_processes, options.batch_size
+    if rows % count:
+        raise InputError(
+            f"--train-processes {count}: batches of {rows} rows cannot be shared out evenly; "
+            f"use a --batch-size that {count} divides, such as {rows - rows % count}"
+        )
+    most = len(gpus()) if cluster is None else cluster.most_gpus
+    if device == "cuda" and count > most:
+        raise InputError(
+            f"--train-processes {count}: each needs a GPU, and there are {most}; "
+            "lower it, or see CUDA_VISIBLE_DEVICES"
+        )
 
 
 def choose_built_in(options: Options) -> BuiltIn | None:
@@ -194,7 +249,15 @@ def fetch_checkpoints(task: Task, variants: list[Variant]) -> dict[str, str | No
     named = [name for variant in variants for name in variant.checkpoints]
     for name in (checkpoints := dict.fromkeys([task.model, *named] if task.model else named)):
         hub.fetch(name)
+        check_checkpoint(name)
     return {name: hub.commit_of(name) for name in checkpoints}
+
+
+def trained_from(options: Options, task: Task, variants: list[Variant]) -> list[str]:
+    """The checkpoints whose weights are trained or become float32: dense's, and students'."""
+    parts = [part for variant in variants for part in variant.parts if part.trains]
+    students = [name for part in parts for name in part.origins]
+    return students if task.model is None or options.as_it_is else [task.model, *students]
 
 
 def check_label_map(task: Task, checkpoints: list[str]) -> None:
@@ -219,7 +282,9 @@ def check_label_map(task: Task, checkpoints: list[str]) -> None:
     raise InputError(f"--label-map leaves out {missing!r}, a class of {checkpoints[0]}")
 
 
-def fill_in(options: Options, task: Task, variants: list[Variant], device: str, longest: int) -> Config:
+def fill_in(
+    options: Options, task: Task, variants: list[Variant], device: str, longest: int, cluster: Cluster | None
+) -> Config:
     """Every number of the run, those not asked for by the defaults in `docs/measuring.md`."""
     budget = options.budget or ("quick" if task.demonstration else "standard")
     epochs = options.epochs or (DEMO_EPOCHS if task.demonstration else EPOCHS[budget])
@@ -239,13 +304,16 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str, 
         seeds=choose_seeds(options),
         paddings=choose_paddings(options, thorough),
         shapes=choose_shapes(options, length),
-        thread_counts=choose_thread_counts(options, device, thorough),
+        thread_counts=choose_thread_counts(
+            options, device, thorough, cores() if cluster is None else cluster.row_cpus(device)
+        ),
         deduplicate=options.deduplicate,
         epochs=epochs,
         dense_epochs=dense_epochs if task.fine_tune else 0.0,
         learning_rate=rate,
         dense_learning_rate=dense_rate,
         batch_size=options.batch_size,
+        train_processes=options.train_processes,
         max_length=length,
         country=options.country.upper(),
         carbon_intensity=carbon.intensity,
@@ -253,6 +321,8 @@ def fill_in(options: Options, task: Task, variants: list[Variant], device: str, 
         pue=carbon.pue,
         accuracy_margin=ACCURACY_MARGIN,
         keep=options.keep,
+        profile=options.profile,
+        shard=options.shard,
     )
 
 
@@ -272,23 +342,25 @@ def choose_paddings(options: Options, thorough: bool) -> list[Padding]:
 def choose_shapes(options: Options, longest: int) -> list[Shape]:
     """The shapes asked for. Raises `InputError` for more tokens than rows are cut to."""
     for rows, tokens in options.shapes:
+        if rows > MOST_ROWS:
+            raise InputError(f"--shapes {rows}x{tokens}: batches have at most {MOST_ROWS} rows")
         if tokens > longest:
             raise InputError(f"--shapes {rows}x{tokens}: rows are cut to {longest} tokens; see --max-length")
     return list(options.shapes)
 
 
-def choose_thread_counts(options: Options, device: str, thorough: bool) -> list[int]:
+def choose_thread_counts(options: Options, device: str, thorough: bool, most: int) -> list[int]:
     """The numbers of threads to measure with besides the run's own; on a GPU they say nothing.
 
-    With `--thorough` the powers of two below the cores. Raises `InputError` for more than there are.
+    With `--thorough` the powers of two below the cores, `most`. Raises `InputError` for more than there are.
     """
     if options.thread_counts is None:
-        return [2**i for i in range(10) if 2**i < cores()] if thorough and device == "cpu" else []
+        return [2**i for i in range(10) if 2**i < most] if thorough and device == "cpu" else []
     if device != "cpu":
         raise InputError("--threads: the work is done on the GPU; drop it, or use --device cpu")
     for count in options.thread_counts:
-        if count > cores():
-            raise InputError(f"--threads {count}: this process may use {cores()} cores")
+        if count > most:
+            raise InputError(f"--threads {count}: a row may use {most} cores")
     return list(options.thread_counts)
 
 

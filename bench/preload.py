@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402
 import logging
+import threading
 
 # torchao, which transformers imports where it is installed, warns of its kernels for other machines.
 for name in ("torchao", "torch.utils._pytree"):
@@ -10,7 +11,8 @@ for name in ("torchao", "torch.utils._pytree"):
 import accelerate  # noqa: F401
 import torch  # noqa: F401
 import transformers.models.auto.modeling_auto
-import transformers.trainer  # noqa: F401
+import transformers.trainer
+from tqdm import tqdm
 
 import bench.steps.compress
 import bench.steps.dense
@@ -19,4 +21,8 @@ import bench.steps.teacher
 import bench.steps.timing  # noqa: F401
 from bench.meters.carbon import load_codecarbon
 
+# Progress bars are for a terminal, and a worker writes a log. The lock that they would make is a semaphore of
+# the system's, which a worker that is killed leaves behind.
+transformers.utils.logging.disable_progress_bar()
+tqdm.set_lock(threading.RLock())
 load_codecarbon()

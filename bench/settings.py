@@ -46,7 +46,7 @@ def read_settings(folder: Path) -> Settings:
         return Settings()
     try:
         tool = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read ({in_one_line(error)})") from None
     table = tool.get("bench", {}) if isinstance(tool, dict) else {}
     try:

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.optimizer import AcceleratedOptimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -22,6 +24,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from bench.checkpoint import Checkpoint
+from bench.distributed import average_gradients, rank, world_size
 from bench.encoding import Encoded, collate
 from bench.errors import BenchError
 from bench.meters.findings import Findings
@@ -66,14 +70,27 @@ def fine_tune(
     schedule: Schedule,
     scratch: Path,
     progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> Findings:
-    """Train `model` in place; the loss curve and the time of a step come back. Raises `TrainingFailed`."""
+    """Train `model` in place; the loss curve and the time of a step come back. Raises `TrainingFailed`.
+
+    Where `checkpoint` finds the state of the same training, broken off, this goes on from there; on a CPU it
+    ends with the weights that it would have had.
+
+    Where several processes train together (`bench.distributed`), each calls this alike and ends with the same
+    weights. They share each batch out, so steps, schedule and the rows of a step are those of one process,
+    and so are the weights, up to rounding and dropout, whose draws differ. Two things are not: where the last
+    batch of an epoch is smaller, it is filled up with the rows that the epoch began with; and a term of the
+    loss that is no mean over rows, such as kd's over tokens, becomes the mean of the processes' own.
+    """
+    checkpoint, processes = checkpoint or Checkpoint(None), world_size()
+    assert schedule.batch_size % processes == 0
     steps = schedule.steps(len(rows))
     context.total_steps = steps
     arguments = TrainingArguments(
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=schedule.batch_size,
+        per_device_train_batch_size=schedule.batch_size // processes,
         learning_rate=schedule.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=math.ceil(WARM_UP_SHARE * steps),
@@ -95,7 +112,7 @@ def fine_tune(
         for number, (row, label) in enumerate(zip(rows, labels, strict=True))
     ]
     clock = StepClock(schedule.device)
-    callback = Moments(parts, context, progress, clock)
+    callback = Moments(parts, context, progress, clock, checkpoint)
     trainer = VariantTrainer(
         model=model,
         args=arguments,
@@ -106,11 +123,22 @@ def fine_tune(
         context=context,
     )
     trainer.remove_callback(PrinterCallback)
-    mean_loss = trainer.train().training_loss
+    # The first may find a state that cannot be read and remove it.
+    with arguments.main_process_first():
+        found = checkpoint.find()
+    mean_loss = trainer.train(resume_from_checkpoint=found).training_loss
     if not math.isfinite(mean_loss):
         raise TrainingFailed(f"the training loss became {mean_loss} within {steps} steps")
     model.eval()
-    return step_time(clock.times_s(), clock.source).add(Findings(training=callback.curve))
+    curve = [
+        {"step": float(log["step"]), "loss": float(log["loss"])}
+        for log in trainer.state.log_history
+        if "loss" in log
+    ]
+    notes = [*checkpoint.notes]
+    if processes > 1:
+        notes.append(f"trained by {processes} processes, {schedule.batch_size // processes} rows each a step")
+    return step_time(clock.times_s(), clock.source).add(Findings(training=curve, notes=notes))
 
 
 class StepClock:
@@ -133,6 +161,10 @@ class StepClock:
         else:
             self._ends.append(time.perf_counter())
 
+    def interrupted(self) -> None:
+        """Note that something else came between two steps; the later one has no time then."""
+        self._ends.append(None)
+
     @property
     def source(self) -> str:
         """What the times are read from."""
@@ -140,7 +172,11 @@ class StepClock:
 
     def times_s(self) -> list[float]:
         """The time of each step but the first, which has no end before it and warms up, in s."""
-        pairs = zip(self._ends, self._ends[1:], strict=False)
+        pairs = [
+            (before, end)
+            for before, end in zip(self._ends, self._ends[1:], strict=False)
+            if before is not None and end is not None
+        ]
         if self.device != "cuda":
             return [end - before for before, end in pairs]
         torch.cuda.synchronize()
@@ -150,7 +186,7 @@ class StepClock:
 def step_time(times_s: Sequence[float], source: str) -> Findings:
     """The median time of a step, with the raw times; of more than `KEPT_STEP_TIMES` evenly spread ones."""
     if not times_s:
-        reason = "training took 1 step, and the first is left out"
+        reason = "no step followed another without a break, and the first is left out"
         return Findings(unavailable={"training_step_time": reason})
     kept = tuple(times_s[:: math.ceil(len(times_s) / KEPT_STEP_TIMES)])
     some = f"; {len(kept):,} of {len(times_s):,} samples kept" if len(kept) < len(times_s) else ""
@@ -177,22 +213,45 @@ class Collator:
 
 
 class Moments(TrainerCallback):
-    """Calls the compressors' `on_step`, keeps the loss curve and each step's end, stops at a broken loss."""
+    """Calls the compressors' `on_step`, keeps checkpoints and each step's end, stops at a broken loss."""
 
     def __init__(
-        self, parts: Sequence[Compressor], context: Context, progress: Progress, clock: StepClock
+        self,
+        parts: Sequence[Compressor],
+        context: Context,
+        progress: Progress,
+        clock: StepClock,
+        checkpoint: Checkpoint,
     ) -> None:
-        self.parts, self.context, self.progress, self.clock = parts, context, progress, clock
-        self.curve: list[dict[str, float]] = []
+        self.parts, self.context, self.progress = parts, context, progress
+        self.clock, self.checkpoint = clock, checkpoint
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        optimizer: AcceleratedOptimizer,
+        lr_scheduler: LRScheduler,
+        **_: Any,
+    ) -> None:
+        if rank():
+            torch.manual_seed(args.seed + rank())  # dropout of other rows is to be drawn anew
+        self.checkpoint.begin(state, model, optimizer, lr_scheduler)
 
     def on_step_begin(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        optimizer: torch.optim.Optimizer,
+        model: PreTrainedModel,
+        optimizer: AcceleratedOptimizer,
+        lr_scheduler: LRScheduler,
         **_: Any,
     ) -> None:
+        if self.checkpoint.between_steps(state, model, optimizer, lr_scheduler):
+            self.clock.interrupted()
         optimizer.zero_grad()  # the Trainer clears the model's gradients, and a part may train others
         for part in self.parts:
             part.on_step(state.global_step, self.context)
@@ -216,7 +275,6 @@ class Moments(TrainerCallback):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
             raise TrainingFailed(f"the training loss became {loss} at step {state.global_step}")
-        self.curve.append({"step": float(state.global_step), "loss": loss})
 
 
 class VariantTrainer(Trainer):
@@ -238,16 +296,24 @@ class VariantTrainer(Trainer):
     ) -> Any:
         texts = {key: tensor for key, tensor in inputs.items() if key not in ("labels", "rows")}
         outputs = model(**texts, output_hidden_states=self.hidden_states)
-        terms = [part.loss(model, inputs, outputs, self.context) for part in self.parts]
+        assert self.model is not None  # `model` may be torch's wrapper, which no part has prepared
+        terms = [part.loss(self.model, inputs, outputs, self.context) for part in self.parts]
         if self.cross_entropy:
             terms.append(F.cross_entropy(outputs.logits.float(), inputs["labels"]))
         loss = torch.stack([term for term in terms if term is not None]).sum()
         return (loss, outputs) if return_outputs else loss
 
+    def training_step(self, *given: Any, **more: Any) -> torch.Tensor:
+        loss: torch.Tensor = super().training_step(*given, **more)
+        average_gradients(self.outside)  # torch averages the model's
+        return loss
+
     def create_optimizer(self, *_: Any, **__: Any) -> torch.optim.Optimizer:
         assert self.model is not None
         special = [group for part in self.parts for group in part.parameter_groups(self.model)]
         taken = {id(parameter) for group in special for parameter in group["params"]}
+        inside = {id(parameter) for parameter in self.model.parameters()}
+        self.outside = [p for group in special for p in group["params"] if id(p) not in inside]
         others = [p for p in self.model.parameters() if p.requires_grad and id(p) not in taken]
         groups = [
             {"params": [p for p in others if p.ndim > 1], "weight_decay": WEIGHT_DECAY},

@@ -48,6 +48,8 @@ def training_speedup(result: Result, control: Result | None, control_asked: bool
         return measured(SPEEDUP, 1.0, "definition")
     if result.variant == DENSE:
         return f"the variants' training is compared with {control.variant}'s"
+    if result.machine != control.machine:
+        return f"{control.variant}'s training was timed on another machine"
     value = control.metrics[STEP_TIME].value / result.metrics[STEP_TIME].value
     source = (
         f"median step of {control.variant}'s training over the variant's, one after the other, not paired"

@@ -3,69 +3,177 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from functools import partial
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.errors import InputError, Refusal
+from bench.errors import BenchError, InputError, Refusal, in_one_line, writable
+from bench.meters.findings import Findings
+from bench.nouns.run import FailureKind
 from bench.steps.request import Request
 
-REQUEST, FINDINGS, LOG, PREDICTIONS = "request.json", "findings.json", "log.txt", "predictions.jsonl"
+if TYPE_CHECKING:
+    from bench.distributed import ProcessFailed
+
+# What torch says of the host's memory and of CUDA's own calls, and ONNX Runtime, in exceptions of no class.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Failed to allocate memory",
+)
+REQUEST, FINDINGS, LOG = "request.json", "findings.json", "log.txt"
+PREDICTIONS, TRACE = "predictions.jsonl", "trace.json.gz"
+
+Message = dict[str, object]
 
 
 def main(folder: Path, channel: Connection) -> None:
     """Run the step whose request lies in `folder`; every way it can end is told through `channel`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stand_apart()
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     try:
         run(folder, channel)
-    except InputError as error:
-        tell(channel, {"input_error": str(error)})
-    except Refusal as error:
-        tell(channel, {"refusal": str(error)})
+        message: Message = {"finished": True}
     except BaseException as error:
-        traceback.print_exc()
-        tell(channel, {"failure": f"{type(error).__name__}: {error}".strip().splitlines()[0]})
+        message = message_of(error)
+    tell(channel, message)
+
+
+def message_of(error: BaseException) -> Message:
+    """What is told of an exception that ended a step; of a failure the log holds more."""
+    from bench.distributed import ProcessFailed
+
+    if isinstance(error, InputError):
+        return {"input_error": writable(str(error))}
+    if isinstance(error, Refusal):
+        return {"refusal": writable(str(error))}
+    if isinstance(error, ProcessFailed):
+        return error.message or died_without_words(error)
+    traceback.print_exc()
+    own, foreign = writable(str(error)), f"{type(error).__name__}: {in_one_line(error)}"
+    said = own if isinstance(error, BenchError) else foreign
+    return {"failure": said, "kind": kind_of(error)}
+
+
+def died_without_words(error: ProcessFailed) -> Message:
+    """What is told of one of several processes that just ended."""
+    from bench.workers import died_of, kind_of_death
+
+    said = f"process {error.number} of {error.count}: {died_of(error.ended_with)}"
+    return {"failure": said, "kind": kind_of_death(error.ended_with)}
+
+
+def stand_apart() -> None:
+    """Become the head of a group of processes that ends as a whole, at the latest with who started it.
+
+    Ctrl-C in a terminal reaches who started it alone, and that ends the group.
+    """
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_starter()
+
+
+def end_with_starter() -> None:
+    """From now on this process and its group end as soon as whoever started it has ended."""
+    starter = multiprocessing.parent_process()
+    assert starter is not None
+
+    def wait_and_end() -> None:
+        wait([starter.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """What kind of end an exception is."""
+    import torch
+
+    from bench.training import TrainingFailed
+
+    if isinstance(error, TrainingFailed):
+        return "diverged"
+    typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if typed or any(words in str(error) for words in OUT_OF_MEMORY):
+        return "out of memory"
+    return "error"
 
 
 def run(folder: Path, channel: Connection) -> None:
-    """Run the step and write its findings.
+    """Run the step and write its findings, where it trains in as many processes as it asks for.
 
     What torch compiles is compiled anew and goes with the step: times with a cache would depend on its past.
     """
-    from bench.steps import compress, dense, footprint, teacher, timing
+    from bench.distributed import in_processes
+    from bench.environment import gpus
+    from bench.steps.common import trains
     from compressors import hub
     from compressors.registry import add_plugins
 
-    steps: dict[str, Callable[..., object]] = {
+    compiled, scratch = folder / "compiled", folder / "processes"
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
+    request = Request.model_validate_json((folder / REQUEST).read_text())
+    hub.take_over(request.snapshots)
+    add_plugins(request.plugins)
+    count = request.train_processes
+    if count > 1 and trains(request):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus()[:count])
+        work = partial(one_of_several, request, folder, scratch, channel)
+        in_processes(count, request.device, scratch, work, message_of)
+        shutil.rmtree(scratch)
+    else:
+        carry_out(request, folder, channel)
+    shutil.rmtree(compiled, ignore_errors=True)
+
+
+def one_of_several(request: Request, folder: Path, scratch: Path, channel: Connection) -> None:
+    """The part of one process of several: all do the same, and the first alone tells and leaves anything."""
+    from bench.distributed import rank
+
+    end_with_starter()
+    if rank():
+        folder = scratch / f"process-{rank()}"
+        folder.mkdir()
+    carry_out(request, folder, None if rank() else channel)
+
+
+def carry_out(request: Request, folder: Path, channel: Connection | None) -> None:
+    """Do the step's work in this process; its findings are left in `folder`, its progress is told."""
+    from bench.steps import compress, dense, footprint, profile, teacher, timing
+
+    steps: dict[str, Callable[..., Findings]] = {
         "dense": dense.make_dense,
         "teacher": teacher.make_teacher,
         "compress": compress.make_variant,
         "timing": timing.measure_timing,
         "footprint": footprint.measure_footprint,
+        "profile": profile.measure_profile,
     }
-    compiled = folder / "compiled"
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
-    request = Request.model_validate_json((folder / REQUEST).read_text())
-    hub.take_over(request.snapshots)
-    add_plugins(request.plugins)
 
     def progress(stage: str, done: int, total: int) -> None:
-        tell(channel, {"stage": stage, "done": done, "total": total})
+        if channel:
+            tell(channel, {"stage": stage, "done": done, "total": total})
 
-    findings = steps[request.kind](request, folder, progress)
-    shutil.rmtree(compiled, ignore_errors=True)
-    (folder / FINDINGS).write_text(findings.model_dump_json())  # type: ignore[attr-defined]
-    tell(channel, {"finished": True})
+    found = steps[request.kind](request, folder, progress)
+    found.made_on = request.machine
+    findings = found.model_dump_json()
+    # A plugin can have put anything into its notes: what cannot be read back is this step's failure.
+    Findings.model_validate_json(findings)
+    (folder / FINDINGS).write_text(findings)
 
 
-def tell(channel: Connection, message: dict[str, object]) -> None:
+def tell(channel: Connection, message: Message) -> None:
     """Send one message as JSON."""
     channel.send_bytes(json.dumps(message).encode())

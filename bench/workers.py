@@ -6,19 +6,25 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from bench import worker
 from bench.environment import worker_environment
 from bench.errors import BenchError, InputError, MeasuringError, Refusal
+from bench.nouns.run import FailureKind
 
-LOG_LINES = 5
+LOG_LINES, LOG_BYTES = 5, 1 << 16
+ENDING_S = 10.0
+LONGEST_POLL_S = 86_400.0
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -26,11 +32,17 @@ Listener = Callable[[str, int, int], None]
 
 
 class StepFailed(BenchError):
-    """A step that ended without findings; `reason` is one line."""
+    """A `step` that ended without findings, in one line; `kind` says how, `log` are its last lines."""
+
+    def __init__(
+        self, reason: str, kind: FailureKind = "error", log: Sequence[str] = (), step: str = ""
+    ) -> None:
+        super().__init__(reason)
+        self.kind, self.log, self.step = kind, log, step
 
 
 class Workers:
-    """Runs steps one at a time, each in a process of its own."""
+    """Runs steps one at a time, each in a process of its own, of which nothing is left when it ends."""
 
     import_time_s: float
 
@@ -46,62 +58,115 @@ class Workers:
     ) -> None:
         """Nothing outlives a step, so there is nothing to stop."""
 
-    def run(self, folder: Path, listen: Listener) -> None:
+    def run(self, folder: Path, listen: Listener, limit_s: float | None = None) -> None:
         """Run the step whose request lies in `folder`, passing its progress to `listen`.
 
-        Raises `InputError` and `Refusal` as the step did, `StepFailed` for whatever else ended it.
+        Raises `InputError` and `Refusal` as the step did, `StepFailed` for whatever else ended it, which may
+        be that it took longer than `limit_s`.
         """
+        deadline = None if limit_s is None else time.monotonic() + limit_s
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=worker.main, args=(folder, sender), daemon=True)
-        process.start()
+        process = start(self._context, worker.main, (folder, sender))
         sender.close()
         try:
-            message = self._last_message(receiver, listen)
-            process.join()
+            message = last_message(receiver, listen, deadline)
+            if message.get("kind") != "timeout":
+                process.join(ENDING_S)
+            if not message:
+                message = {"failure": died_of(process.exitcode), "kind": kind_of_death(process.exitcode)}
         finally:
-            if process.is_alive():
-                process.kill()
-                process.join()
+            end(process)
             receiver.close()
-        self._conclude(message, process.exitcode, folder)
+        conclude(message, last_lines(folder / worker.LOG))
 
-    def _last_message(self, receiver: Any, listen: Listener) -> dict[str, Any]:
-        """Pass on progress until the step ends; the message that ended it, empty where it just died."""
-        while True:
-            try:
-                message: dict[str, Any] = json.loads(receiver.recv_bytes())
-            except EOFError:
-                return {}
-            if "stage" not in message:
-                return message
-            listen(message["stage"], message["done"], message["total"])
 
-    def _conclude(self, message: dict[str, Any], exit_code: int | None, folder: Path) -> None:
-        if "finished" in message:
-            return
-        if "input_error" in message:
-            raise InputError(message["input_error"])
-        if "refusal" in message:
-            raise Refusal(message["refusal"])
-        if "failure" in message:
-            raise StepFailed(message["failure"])
-        raise StepFailed(f"{died_of(exit_code)}; last log lines: {last_lines(folder / worker.LOG)}")
+def last_message(receiver: Connection, listen: Listener, deadline: float | None) -> dict[str, Any]:
+    """Pass on progress until the step ends; the message that ended it, empty where it just died."""
+    while True:
+        left_s = None if deadline is None else deadline - time.monotonic()
+        if left_s is not None and left_s <= 0:
+            return {"failure": "it was stopped, since the variant's --timeout was used up", "kind": "timeout"}
+        if left_s is not None and not receiver.poll(min(left_s, LONGEST_POLL_S)):
+            continue
+        try:
+            message: dict[str, Any] = json.loads(receiver.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            return {}
+        if "stage" not in message:
+            return message
+        listen(message["stage"], message["done"], message["total"])
+
+
+def conclude(message: dict[str, Any], log: list[str]) -> None:
+    """Return where the step's last message is that it has finished; raise what it tells of otherwise."""
+    if "finished" in message:
+        return
+    if "input_error" in message:
+        raise InputError(message["input_error"])
+    if "refusal" in message:
+        raise Refusal(message["refusal"])
+    raise StepFailed(message["failure"], message["kind"], log)
 
 
 def start_server() -> ForkServerContext:
     """A server that has imported torch and forks processes with the workers' environment, not ours."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["bench.preload"])
-    first = context.Process(target=os.getpid)
+    start(context, os.getpid, ()).join()
+    return context
+
+
+def start(
+    context: ForkServerContext, target: Callable[..., object], args: tuple[Any, ...]
+) -> ForkServerProcess:
+    """A worker at work. Where the server died meanwhile, the next one has its environment, too.
+
+    Raises `StepFailed` where the server dies of being asked.
+    """
+    process = context.Process(target=target, args=args, daemon=True)
+    try:
+        with workers_environment(), main_hidden():
+            process.start()
+    except (EOFError, ConnectionError) as error:
+        reason = "no worker could be started, since the server that forks them ended"
+        raise StepFailed(reason, "crashed") from error
+    return process
+
+
+@contextmanager
+def workers_environment() -> Iterator[None]:
+    """The workers' environment in place of ours, for whatever is started meanwhile."""
     before = dict(os.environ)
     os.environ.update(worker_environment())
     try:
-        first.start()
+        yield
     finally:
         os.environ.clear()
         os.environ.update(before)
-    first.join()
-    return context
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Keep a worker from running the program again that starts it, of which it needs nothing.
+
+    That may import much: in a node's process it is Ray's own.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def end(process: BaseProcess) -> None:
+    """End a worker now with all it has started, which is in its group of processes (`worker.stand_apart`)."""
+    assert process.pid is not None
+    with suppress(ProcessLookupError, PermissionError):  # as macOS calls a group that has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+    process.close()
 
 
 def call_apart(
@@ -115,17 +180,15 @@ def call_apart(
     Raises `BenchError` as the function did, `MeasuringError` where its process dies.
     """
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=answer, args=(sender, function, args, kwargs), daemon=True)
-    process.start()
+    process = start(context, answer, (sender, function, args, kwargs))
     sender.close()
     try:
         outcome: Answer | BenchError = receiver.recv()
     except EOFError:
-        process.join()
+        process.join(ENDING_S)
         raise MeasuringError(died_of(process.exitcode)) from None
     finally:
-        process.kill()
-        process.join()
+        end(process)
         receiver.close()
     if isinstance(outcome, BenchError):
         raise outcome
@@ -136,7 +199,7 @@ def answer(
     channel: Connection, function: Callable[..., object], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Send what `function` returns, or what kept it from that, through `channel`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.stand_apart()
     try:
         channel.send(function(*args, **kwargs))
     except BenchError as error:
@@ -145,17 +208,26 @@ def answer(
 
 def died_of(exit_code: int | None) -> str:
     """A worker's end in words."""
-    if exit_code == -9:
+    if exit_code is None:
+        return "the worker went silent without ending"
+    if exit_code == -signal.SIGKILL:
         return "the worker was killed (signal 9), most likely because memory ran out"
-    if exit_code is not None and exit_code < 0:
-        return f"the worker was killed by signal {-exit_code}"
+    if exit_code < 0:
+        return f"the worker was ended by signal {-exit_code} ({signal.strsignal(-exit_code)})"
     return f"the worker ended with exit code {exit_code} and no result"
 
 
-def last_lines(log: Path) -> str:
-    """The end of a worker's log on one line."""
+def kind_of_death(exit_code: int | None) -> FailureKind:
+    """How a worker ended that told nothing of it."""
+    return "killed" if exit_code == -signal.SIGKILL else "crashed"
+
+
+def last_lines(log: Path) -> list[str]:
+    """The end of a worker's log, without empty lines."""
     try:
-        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
-        return "none"
-    return " | ".join(line.strip() for line in lines if line.strip()) or "none"
+        return []
+    return [line.rstrip() for line in lines if line.strip()][-LOG_LINES:]

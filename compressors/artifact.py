@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from bench.errors import InputError, in_one_line
 from compressors import hub
 from compressors.contract import Compressor, NameClasses
+from compressors.families import family_of, refuse_code
+from compressors.formats import quoted, read_json
 from compressors.quantised import is_quantised
 from compressors.registry import compressor_classes
-from compressors.variant import Variant, refuse_missing_packages
+from compressors.variant import CONVERT, Variant, refuse_missing_packages
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +26,10 @@ ARTIFACT = "artifact"
 VARIANT_FILE = "variant.json"
 ALL_POSITIONS = ("bert", "distilbert", "electra", "albert", "mobilebert")
 USUAL_PADDING = 1
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+MOST_CLASSES = 100_000
+# What names code of a checkpoint's own: whoever trusts an artifact later would run that, or a stranger's.
+NAMES_CODE = ("auto_map", "custom_pipelines")
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, variant: Variant, folder: Path) -> None:
@@ -65,28 +71,55 @@ def load(path: str | Path, device: str = "cpu") -> PreTrainedModel:
 def read_document(folder: Path) -> dict[str, Any]:
     """An artifact's `variant.json`. Raises `InputError` where it is missing or broken."""
     try:
-        document = {"continues": {}} | json.loads((folder / VARIANT_FILE).read_text(encoding="utf-8"))
-        return {key: document[key] for key in ("variant", "dtype", "parameters", "continues")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {in_one_line(error)}"
-        raise InputError(f"{folder}: not an artifact, {VARIANT_FILE} cannot be read ({reason})") from None
+        document = {"continues": {}} | read_json(folder / VARIANT_FILE)
+    except InputError as error:
+        raise InputError(f"{folder}: not an artifact: {error}") from None
+    for key, kind in (("variant", str), ("dtype", str), ("parameters", dict), ("continues", dict)):
+        if not isinstance(document.get(key), kind):
+            found = quoted(document[key]) if key in document else "missing"
+            raise InputError(
+                f"{folder}: not an artifact: {key} of its {VARIANT_FILE} is {found}; make it again"
+            )
+    if document["dtype"] not in DTYPES:
+        raise InputError(
+            f"{folder}: dtype {quoted(document['dtype'])} of its {VARIANT_FILE} is none of "
+            f"{', '.join(DTYPES)}; make it again"
+        )
+    return {key: document[key] for key in ("variant", "dtype", "parameters", "continues")}
 
 
 def recorded_parts(folder: Path, document: dict[str, Any]) -> list[Compressor]:
     """What made an artifact, and the artifact that it goes on from, by its `document`.
 
     They are read from their fields: a spec that names a path reads the same only where that path exists.
-    Raises `InputError` for a compressor that is not known here.
+    Raises `InputError` for a compressor that is not known here, and for fields that it does not take.
     """
     known, made = compressor_classes(), []
-    try:
-        for name, fields in (document["continues"] | document["parameters"]).items():
-            if name not in known:
-                raise InputError(f"{folder}: made with {name!r}, which is not installed here")
+    for name, fields in (document["continues"] | document["parameters"]).items():
+        if name not in known:
+            raise InputError(
+                f"{folder}: made with {quoted(name)}, which is not installed here; name its file by --plugin"
+            )
+        try:
             made.append(known[name](**fields))
-    except TypeError as error:
-        raise InputError(f"{folder}: made with another version of its compressors ({error})") from None
+        except TypeError as error:
+            reason = in_one_line(error)
+            raise InputError(
+                f"{folder}: made with another version of its compressors ({reason}); make it again"
+            ) from None
+        check_fields(folder, made[-1])
     return sorted(made, key=lambda part: part.phase)
+
+
+def check_fields(folder: Path, part: Compressor) -> None:
+    """Raise `InputError` where a field that a file gave a value is of another type."""
+    for name, wanted in get_type_hints(type(part)).items():
+        value = getattr(part, name, None)
+        if wanted in CONVERT and type(value) not in ((int, float) if wanted is float else (wanted,)):
+            raise InputError(
+                f"{folder}: {part.name}: {name} {quoted(value)} in its {VARIANT_FILE} is not "
+                f"{CONVERT[wanted][1]}; make it again"
+            )
 
 
 def made_by(folder: Path) -> list[Compressor]:
@@ -104,15 +137,15 @@ def engine_file(parts: Sequence[Compressor]) -> str | None:
 def skeleton(folder: Path) -> PreTrainedModel:
     """An artifact's model made of its configuration alone, without weights: all of it on the meta device."""
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    import compressors.pruned  # noqa: F401  (registers the pruned families)
+    from transformers import AutoModelForSequenceClassification
 
     with told_about(str(folder), "cannot be made of its configuration"):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = configuration(folder)
         set_class_names(config, class_names(config))
         with torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False).eval()
+            return AutoModelForSequenceClassification.from_config(
+                config, attn_implementation=None, trust_remote_code=False
+            ).eval()
 
 
 def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
@@ -122,7 +155,7 @@ def load_model(path_or_id: str, dtype: str = "float32") -> PreTrainedModel:
     """
     folder = hub.find(path_or_id)
     with told_about(path_or_id, "cannot be loaded as a classifier"):
-        model, left_open = from_pretrained(folder, dtype=dtype)
+        model, left_open = from_pretrained(folder, configuration(folder), dtype)
         if left_open:
             raise InputError(f"{path_or_id}: its weights lack {left_open[0]}: not a fine-tuned classifier")
         return model.eval()
@@ -140,18 +173,13 @@ def load_classifier(
     A head or pooler that is fresh, with the reason, goes to `notes`. Raises `InputError` where the weights
     lack any other part.
     """
-    import torch
-    from transformers import AutoConfig
-
-    import compressors.pruned  # noqa: F401  (registers the pruned families)
-
     refuse_quantised(path_or_id)
     folder = hub.find(path_or_id)
     with told_about(path_or_id, "cannot be loaded as a classifier"):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = configuration(folder)
         if len(config.id2label) != len(labels):
             config.id2label = dict(enumerate(labels))
-        model, left_open = from_pretrained(folder, config=config, dtype=torch.float32)
+        model, left_open = from_pretrained(folder, config, "float32")
     head = [name for name, _ in model.named_children() if name != model.base_model_prefix]
     lacks_head = any(name.split(".")[0] in head for name in left_open)
     encoder = [name for name in left_open if name.split(".")[0] not in head]
@@ -185,21 +213,37 @@ def renew(head: nn.Module, deviation: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def from_pretrained(folder: Path, **settings: Any) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the parameters that the checkpoint does not hold in their shape."""
-    from transformers import AutoModelForSequenceClassification
+def configuration(folder: Path) -> PreTrainedConfig:
+    """A checkpoint's configuration as transformers reads it. Raises `InputError` as `refuse_code` does."""
+    from transformers import AutoConfig
 
     import compressors.pruned  # noqa: F401  (registers the pruned families)
 
+    refuse_code(folder, read_json(folder / "config.json"))
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def from_pretrained(folder: Path, config: PreTrainedConfig, dtype: str) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the parameters that the checkpoint does not hold in their shape.
+
+    Its attention is what transformers takes where nothing is asked for: scaled_dot_product_attention where
+    the model has that, else eager. What a configuration asks for may be code from a hub.
+    """
+    from transformers import AutoModelForSequenceClassification
+
     model, report = AutoModelForSequenceClassification.from_pretrained(
         folder,
+        config=config,
+        dtype=dtype,
+        attn_implementation=None,
         use_safetensors=True,
         trust_remote_code=False,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
-        **settings,
     )
     set_class_names(model.config, class_names(model.config))
+    for name in NAMES_CODE:
+        vars(model.config).pop(name, None)
     return model, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
 
@@ -215,13 +259,28 @@ def set_class_names(config: PreTrainedConfig, names: Sequence[str]) -> None:
 
 
 def config_class_names(path_or_id: str) -> list[str]:
-    """The classes as a checkpoint's `config.json` names them; `LABEL_0` and so on where it does not."""
-    config = read_config(path_or_id)
-    names = config.get("id2label") or {i: f"LABEL_{i}" for i in range(config.get("num_labels") or 2)}
+    """The classes as a checkpoint's `config.json` names them; `LABEL_0` and so on where it does not.
+
+    So they are called too where `num_labels` is another number than has names: transformers goes by that.
+    """
+    config, file = read_config(path_or_id), f"{path_or_id}/config.json"
+    names, number = config.get("id2label"), config.get("num_labels")
+    if number is not None and (type(number) is not int or not 0 < number <= MOST_CLASSES):
+        raise InputError(f"{file}: num_labels {quoted(number)} is no number of classes; save the model again")
+    if not names:
+        return [f"LABEL_{i}" for i in range(number or 2)]
     try:
-        return [str(names[key]) for key in sorted(names, key=int)]
-    except (TypeError, ValueError):
-        raise InputError(f"{path_or_id}: id2label of its config.json does not number the classes") from None
+        numbered = {int(key): name for key, name in names.items()}
+    except (AttributeError, ValueError):
+        numbered = {}
+    if not numbered or sorted(numbered) != list(range(len(names))):
+        raise InputError(f"{file}: id2label does not number the classes from 0; save the model again")
+    if number not in (None, len(numbered)):
+        return [f"LABEL_{i}" for i in range(number)]
+    for name in numbered.values():
+        if not isinstance(name, str | int | float):
+            raise InputError(f"{file}: id2label: {quoted(name)} cannot be a class's name; rename it there")
+    return [str(numbered[i]) for i in range(len(numbered))]
 
 
 def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
@@ -236,6 +295,8 @@ def load_tokenizer(path_or_id: str) -> PreTrainedTokenizerBase:
         )
     with told_about(path_or_id, "no usable tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    for name in NAMES_CODE:
+        tokenizer.init_kwargs.pop(name, None)
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise InputError(
             f"{path_or_id}: no usable tokenizer: its vocabulary is empty or missing; save its base model's "
@@ -256,16 +317,7 @@ def needs_sentencepiece(folder: Path) -> bool:
 
 def read_config(path_or_id: str, name: str = "config.json") -> dict[str, Any]:
     """A checkpoint's `config.json`, or another such file. Raises `InputError` where it is not usable."""
-    file = hub.find(path_or_id) / name
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); save the model again") from None
-    except ValueError as error:
-        raise InputError(f"{file}: not JSON ({error}); save the model again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{file}: not a JSON object; save the model again")
-    return found
+    return read_json(hub.find(path_or_id) / name)
 
 
 def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
@@ -289,8 +341,7 @@ def longest_row(config: Mapping[str, Any], tokenizer_limit: Any) -> int | None:
     `ALL_POSITIONS` do not.
     """
     positions = config.get("max_position_embeddings")
-    family = str(config.get("model_type")).removeprefix("bench-pruned-")
-    if isinstance(positions, int) and family not in ALL_POSITIONS:
+    if isinstance(positions, int) and family_of(config) not in ALL_POSITIONS:
         padding = config.get("pad_token_id")
         positions -= (USUAL_PADDING if padding is None else padding) + 1
     limits = [limit for limit in (positions, tokenizer_limit) if isinstance(limit, int) and limit > 0]

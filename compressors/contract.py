@@ -175,6 +175,16 @@ class Compressor:
     def on_step(self, step: int, context: Context) -> None:
         """Called before each training step, 0 first."""
 
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """What training has changed on the instance, other than what the model and the optimizer hold.
+
+        Asked between two steps and kept on disk, so that a training that is broken off goes on from there.
+        """
+        return {}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take back what `training_state` gave, on the CPU; called after `prepare`, the weights put back."""
+
     def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         """After training: the model to save, physically smaller, quantised or cast."""
         return model

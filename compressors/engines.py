@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from compressors.artifact import longest_row
+from compressors.artifact import longest_row, told_about
 
 # One limit counts the compiled forms of all models of a class: dense and a variant, one row and several, each
 # number of threads.
@@ -193,7 +193,8 @@ class OnnxModel(Engine):
             # Its work then queues behind torch's, as a model's of torch would.
             stream = torch.cuda.current_stream().cuda_stream
             provider = (provider, {"user_compute_stream": str(stream)})
-        return onnxruntime.InferenceSession(self.file, options, providers=[provider])
+        with told_about(str(self.file), "cannot be run by ONNX Runtime"):
+            return onnxruntime.InferenceSession(self.file, options, providers=[provider])
 
     @torch.inference_mode()
     def forward(self, input_ids: torch.Tensor, **others: torch.Tensor) -> SequenceClassifierOutput:

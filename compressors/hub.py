@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import InputError, in_one_line
+from compressors.formats import unreadable
 
 NAME = r"[\w-][\w.-]*"
 REVISION = rf"{NAME}(?:/{NAME})*"
@@ -22,7 +23,8 @@ SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 FILES = [f"*{suffix}" for suffix in SUFFIXES]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
-# What was fetched stays what a hub id means, also when its branch moves meanwhile.
+# What was fetched stays what a hub id means, also when its branch moves meanwhile; on a machine that is not
+# the user's, the copies of what was named on his.
 _snapshots: dict[str, Path] = {}
 
 
@@ -50,13 +52,23 @@ def fetch(path_or_id: str) -> Path:
 
 
 def snapshots() -> dict[str, Path]:
-    """The hub ids that were fetched, with their folders: what another process must know to find the same."""
+    """What was fetched, and its place here: what another process must know to find the same."""
     return dict(_snapshots)
 
 
 def take_over(snapshots: Mapping[str, Path]) -> None:
-    """Let `find` give what another process fetched."""
+    """Let `find` and `place_of` give what another process fetched, or copies of what another machine has."""
     _snapshots.update(snapshots)
+
+
+def place_of(file: Path) -> Path:
+    """Where a file that the user named lies here."""
+    return _snapshots.get(str(file), file)
+
+
+def is_named(path: str) -> bool:
+    """Whether it is a path of the user's that exists, here or on the machine that it was named on."""
+    return str(Path(path)) in _snapshots or path in _snapshots or is_here(path)
 
 
 def is_here(path_or_id: str) -> bool:
@@ -123,13 +135,20 @@ def endpoint() -> str:
 def find(path_or_id: str) -> Path:
     """The folder of a checkpoint that is here: the one named, or what `fetch` brought. Uses no network.
 
-    Raises `InputError` where it is missing or has no safetensors weights.
+    Raises `InputError` where it is missing, cannot be read, or has no safetensors weights.
     """
-    folder = Path(path_or_id) if is_here(path_or_id) else _snapshots.get(path_or_id) or cached(path_or_id)
-    folder = transformer_in(folder)
-    if not (folder / "config.json").is_file():
-        raise InputError(f"{path_or_id}: not a model directory, it has no config.json")
-    refuse_pickles(path_or_id, (file.name for file in folder.iterdir()))
+    folder = _snapshots.get(path_or_id)
+    if folder is None:
+        folder = Path(path_or_id) if is_here(path_or_id) else cached(path_or_id)
+    try:
+        folder = transformer_in(folder)
+        if not (folder / "config.json").is_file():
+            why = "it has no config.json" if folder.is_dir() else "it is a file"
+            raise InputError(f"{path_or_id}: not a model directory, {why}; name a folder of save_pretrained")
+        names = [file.name for file in folder.iterdir()]
+    except OSError as error:
+        raise unreadable(path_or_id, error) from None
+    refuse_pickles(path_or_id, names)
     return folder
 
 
@@ -159,17 +178,19 @@ def split_id(path_or_id: str) -> tuple[str, str | None]:
             return match[1], match[2]
     except HFValidationError:
         pass  # no hub has such names
-    raise InputError(f"{path_or_id}: no such model directory")
+    raise InputError(f"{path_or_id}: no such model directory; name one that exists, or a hub id")
 
 
 def transformer_in(folder: Path) -> Path:
     """The folder itself, or where a sentence encoder's `modules.json` says its transformer lies."""
     try:
         path = json.loads((folder / "modules.json").read_text(encoding="utf-8"))[0]["path"]
-        inner = folder / path
-    except (OSError, ValueError, LookupError, TypeError):
+        is_name = re.fullmatch(NAME, path, re.ASCII)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return folder
-    return inner if Path(path).name == path and (inner / "config.json").is_file() else folder
+    # A link could lead to any model of the reader's.
+    own = is_name and not (folder / path).is_symlink()
+    return folder / path if own and (folder / path / "config.json").is_file() else folder
 
 
 def refuse_pickles(path_or_id: str, files: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from itertools import combinations
 from bench.errors import InputError, did_you_mean
 from bench.nouns.run import DENSE
 from compressors.registry import compressor_classes
-from compressors.variant import Variant, check, parse_variant, split_variants
+from compressors.variant import Variant, check, check_text, parse_variant, split_variants
 
 PRUNINGS = ("", "bmp25", "bmp50", "bmp75")
 
@@ -49,6 +49,7 @@ def expand(text: str, device: str, attribute: bool = False) -> list[Variant]:
     specs: list[str] = []
     known = [*PRESETS["all"][1], "ft"]
     for word in split_variants(text):
+        check_text(word)
         if word in PRESETS:
             specs += PRESETS[word][1]
         elif ":" not in word and any(sign in word for sign in "*?["):

@@ -14,6 +14,7 @@ from bench.errors import InputError, Refusal
 from compressors.contract import Compressor, Context, Phase
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
     from compressors.masking import MaskedLayer
@@ -102,12 +103,26 @@ class StructuredPruning(Compressor):
     def _freeze(self) -> None:
         """Decide which heads and neurons stay, once; from here on only their weights are trained."""
         if not self._frozen:
-            from compressors.masking import choose_uniform, choose_units
-
             self.score()
-            choose = choose_uniform if self.uniform else choose_units
-            self._chosen = choose(self._layers, self._budget, self.multiple)
-            self._frozen = True
+            self._choose()
+
+    def _choose(self) -> None:
+        """Fix the masks by the scores as they are."""
+        from compressors.masking import choose_uniform, choose_units
+
+        choose = choose_uniform if self.uniform else choose_units
+        self._chosen = choose(self._layers, self._budget, self.multiple)
+        self._frozen = True
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        import torch
+
+        return {"frozen": torch.tensor(self._frozen)}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        # Scores are weights of the model, and stand still from the choice on: so they give the same again.
+        if state["frozen"]:
+            self._choose()
 
     def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from compressors.masking import shrink

@@ -35,8 +35,8 @@ from compressors.variant import check as check_variant
 def check(compressor: Compressor, device: str = "cpu", neighbours: float | None = None) -> None:
     """Raise `AssertionError`, one sentence, at the first of these promises that `compressor` breaks.
 
-    - spelling: every setting has a default and a type that a spec can spell, and the spec reads back as the
-      same; making changes no setting.
+    - spelling: every setting has a type that a spec can spell, and the spec reads back as the same; making
+      changes no setting.
     - dense untouched: neither its files nor a model loaded from them before, nor torch's switches change.
     - labels: the classes keep the data's names, and each name its class.
     - eval mode: what `compressors.load` gives is in eval mode and answers alike when asked twice, with
@@ -51,8 +51,9 @@ def check(compressor: Compressor, device: str = "cpu", neighbours: float | None 
     recorded dtype; among neighbours by `promises.QUANTISED_ROUNDING` with `quantises`, or by the share
     `neighbours` where given, since a scale that is taken of a whole batch depends on them.
 
-    Training lasts a few steps. A class that is not registered is. Raises `InputError` for unusable settings
-    and `Refusal` where the technique refuses this model, device or installation; a test may skip then.
+    Training lasts a few steps. A class that is not registered is. Raises `InputError` for a class or settings
+    that no variant can have, and `Refusal` where the technique refuses this model, device or installation; a
+    test may skip then.
     """
     kind = type(compressor)
     compressor_classes()
@@ -127,20 +128,12 @@ def source_of(kind: type[Compressor]) -> Path:
 def check_spelling(compressor: Compressor) -> Variant:
     """The variant of `compressor` alone, read from its spelling."""
     kind = type(compressor)
-    promise(
-        "__dataclass_fields__" in vars(kind),
-        f"spelling: {kind.__name__} is not a dataclass, so its settings are none; put @dataclass above it",
-    )
     types = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         promise(
             types[field.name] in CONVERT,
             f"spelling: {field.name} is of type {types[field.name]}, which no spec can spell; "
             "settings are of type str, int, float or bool",
-        )
-        promise(
-            field.default is not dataclasses.MISSING,
-            f"spelling: {field.name} has no default, so {kind.name} alone cannot be asked for; give it one",
         )
     spec = spell(compressor)
     try:

@@ -189,7 +189,7 @@ def rebuilt(tokenizer: PreTrainedTokenizerBase, document: dict[str, Any]) -> Pre
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         (Path(folder) / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
-        smaller: PreTrainedTokenizerBase = type(tokenizer).from_pretrained(folder)
+        smaller: PreTrainedTokenizerBase = type(tokenizer).from_pretrained(folder, trust_remote_code=False)
     if smaller.get_vocab() != Tokenizer.from_str(json.dumps(document)).get_vocab():
         raise Refusal(f"vocab: a {type(tokenizer).__name__} does not keep to a smaller vocabulary")
     smaller.name_or_path = tokenizer.name_or_path

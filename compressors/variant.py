@@ -19,14 +19,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from types import NoneType
 from typing import Any, get_type_hints
 
 from bench.errors import InputError, Refusal, did_you_mean
 from bench.nouns.run import DENSE
+from bench.visible import visible
 from compressors.contract import Compressor, Phase
+from compressors.hub import is_named
 from compressors.registry import compressor_classes
 
+LONGEST = 1_000
 PERCENT = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]+)?)?")
 SPELLING_ORDER = (Phase.MASKS, Phase.ARCHITECTURE, Phase.PRECISION, Phase.RUNTIME, Phase.BATCHING)
 ONE_OF_EACH = {
@@ -36,6 +39,16 @@ ONE_OF_EACH = {
     Phase.BATCHING: "rows are put into batches in one way",
 }
 TRAINING_MOMENTS = ("loss", "on_step", "parameter_groups", "needs_hidden_states")
+# But for `continues`, which reads an artifact: it may have to be fetched first.
+DECLARED: dict[str, tuple[type, ...]] = {
+    "removes": (int, float),
+    "checkpoints": (tuple, list),
+    "origins": (tuple, list),
+    "files": (tuple, list),
+    "needs_teacher": (bool,),
+    "measures_device": (bool,),
+    "autocast": (str, NoneType),
+}
 PROJECT = "compressed-transformer-bench"
 SETTING = re.compile(r"\s*[A-Za-z_]\w*=")
 
@@ -125,10 +138,19 @@ def parse_variant(spec: str) -> Variant:
     """The variant that `spec` spells. Raises `InputError` for an unknown name, field or value."""
     if spec == DENSE:
         return Variant()
-    if len(spec.splitlines()) > 1:
-        raise InputError(f"unknown variant {spec!r}: it spans several lines")
+    check_text(spec)
     parts = sorted((parse_part(part) for part in split_parts(spec)), key=lambda part: part.phase)
     return Variant(tuple(parts))
+
+
+def check_text(spec: str) -> None:
+    """Raise `InputError` for a spec that no one can read: names of variants stand in every table."""
+    if len(spec) > LONGEST:
+        raise InputError(
+            f"unknown variant {visible(spec[:20])}…: it has {len(spec):,} characters, over {LONGEST:,}"
+        )
+    if visible(spec) != spec:
+        raise InputError(f"unknown variant {visible(spec)}: it holds control characters; leave them out")
 
 
 def split_parts(spec: str) -> list[str]:
@@ -142,7 +164,7 @@ def split_parts(spec: str) -> list[str]:
         openings = [value[found.end() :] for found in re.finditer("^|[,=]", value)]
         for end in range(2, len(pieces) + 1):
             paths = ("+".join([opening, *pieces[1:end]]) for opening in openings)
-            if ":" in pieces[0] and any(Path(path).exists() for path in paths):
+            if ":" in pieces[0] and any(is_named(path) for path in paths):
                 taken = end
         parts.append("+".join(pieces[:taken]))
         pieces = pieces[taken:]
@@ -239,9 +261,15 @@ def as_percent(share: float) -> str:
 
 
 def check(variant: Variant, device: str) -> None:
-    """Raise `InputError` where a setting is unusable or two parts cannot work together."""
+    """Raise `InputError` where a setting is unusable or two parts cannot work together.
+
+    Whatever a part says of itself is asked once here, so that a plugin that cannot tell does so at once.
+    """
     for part in variant.parts:
         part.validate(device)
+        for name, types in DECLARED.items():
+            if not isinstance(value := getattr(part, name), types):
+                raise InputError(f"{part.name}: {name} is {value!r}, and must be of type {types[0].__name__}")
     for i, first in enumerate(variant.parts):
         for second in variant.parts[i + 1 :]:
             if type(first) is type(second):

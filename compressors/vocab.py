@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.errors import InputError, Refusal
 from bench.nouns.task import Example
+from compressors import hub
 from compressors.contract import Compressor, Context, Phase
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class VocabularyTrimming(Compressor):
         if not self.corpus:
             return
         try:
-            with Path(self.corpus).open(encoding="utf-8") as lines:
+            with hub.place_of(Path(self.corpus)).open(encoding="utf-8") as lines:
                 yield from (line.rstrip("\n") for line in lines)
         except (OSError, UnicodeDecodeError) as error:
             reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror

@@ -47,6 +47,7 @@ SHOWN = {
     "truncated_share": Shown("Rows cut", numbers.PERCENT, detail=True),
     "speedup": Shown("Speedup over dense", numbers.PLAIN, interval=True, paired=True, opens=True),
     "speedup_same_precision": Shown("At same precision", numbers.PLAIN, interval=True, paired=True),
+    "predicted_speedup": Shown("Predicted speedup", numbers.PLAIN, detail=True),
     "training_speedup": Shown("Training speedup", numbers.PLAIN),
     "training_step_time": Shown("Training step", numbers.SECONDS, detail=True),
     "throughput": Shown("Samples per second", numbers.PLAIN, paired=True),

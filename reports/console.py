@@ -81,7 +81,7 @@ def _column_width(table: Table, index: int) -> int:
 
 
 def _cells_width(table: Table, index: int) -> int:
-    return max(cell_len(row.cells[index]) for row in table.rows)
+    return max(cell_len(plain(row.cells[index])) for row in table.rows)
 
 
 def _header_lines(table: Table, index: int) -> list[str]:
@@ -103,9 +103,9 @@ def _grid(table: Table) -> RichTable:
 
 
 def _folded(label: str, width: int) -> Text:
-    """A long name broken where its spec can be read on: after `+`, `,` and spaces."""
+    """A long name broken where its spec can be read on: after `+`, `,`, `_` and spaces."""
     lines = [""]
-    for piece in re.split(r"(?<=[+, ])(?!\d+\))", label):
+    for piece in re.split(r"(?<=[+, _])(?!\d+\))", label):
         fits = cell_len((lines[-1] + piece).rstrip()) <= width
         lines = [*lines[:-1], lines[-1] + piece] if fits else [*lines, piece]
     return Text("\n".join(line.rstrip() for line in lines if line), overflow="fold")

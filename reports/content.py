@@ -27,11 +27,7 @@ def report(run: Run) -> Report:
 
 def essentials(full: Report) -> Report:
     """`full` without its details: what is worth reading on a terminal."""
-    shown = (
-        table.columns([index for index, header in enumerate(table.headers) if not header.detail]).filled()
-        for table in full.tables
-        if not table.detail
-    )
+    shown = (table.essential() for table in full.tables if not table.detail)
     return replace(
         full,
         facts=tuple(fact for fact in full.facts if not fact.detail),

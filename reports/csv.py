@@ -1,19 +1,22 @@
 """Every metric of one or several runs as CSV in long form: a line for each run, result, scenario and metric.
 
 As RFC 4180 has it: lines end with CR LF, and a cell with a comma, a quote or a line break is quoted. A text
-that a spreadsheet would take for a formula begins with an apostrophe. Numbers have all their digits; a cell
-without a value is empty.
+that a spreadsheet could take for a formula begins with an apostrophe. All else is exact: numbers have all
+their digits. A cell without a value is empty.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 
 from bench.nouns.measurement import Measurement
+from bench.nouns.profile import Profile
 from bench.nouns.run import Result, Run
 from bench.nouns.verdict import AccuracyVerdict, SpeedVerdict
+from reports.profile import kind_shares, launching_share
 
 COLUMNS = (
     "run",
@@ -35,8 +38,9 @@ COLUMNS = (
     "verdict",
     "reason",
 )
-# The first characters that OWASP lists under "CSV injection".
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# How OWASP's "CSV injection" and its ASVS (1.2.10) say that a formula begins; full-width forms count where a
+# spreadsheet's language is East Asian, and what is unseen before it may be dropped when a file is opened.
+FORMULA = re.compile("[\x00-\x1f]|[\\s\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]")
 
 Cell = str | float | bool | None
 
@@ -82,6 +86,8 @@ def _lines(result: Result) -> Iterator[dict[str, Cell]]:
         }
         for metric, measurement in scenario.metrics.items():
             yield how | _measured(metric, measurement, scenario.verdicts.get(metric))
+    if result.profile:
+        yield from _profiled(result.profile)
 
 
 def _measured(metric: str, measurement: Measurement, verdict: SpeedVerdict | None) -> dict[str, Cell]:
@@ -97,6 +103,42 @@ def _measured(metric: str, measurement: Measurement, verdict: SpeedVerdict | Non
         "verdict": verdict.word if verdict else None,
         "reason": verdict.reason if verdict else None,
     }
+
+
+def _profiled(profile: Profile) -> Iterator[dict[str, Cell]]:
+    """Where the time of a batch goes, as lines of the scenario `profile`.
+
+    The time of each kind of module is its share of the time without the profiler.
+    """
+    on_gpu = profile.device_time is not None
+    figures: list[tuple[str, float | None, str, str, bool]] = [
+        ("batch_time", profile.time, "s", "wall clock", False),
+        *(
+            (f"{kind}_time", share * profile.time, "s", "profiler", False)
+            for kind, share in kind_shares(profile).items()
+        ),
+        (
+            "launching_share",
+            launching_share(profile),
+            "1",
+            "profiler" if on_gpu else "least batch",
+            not on_gpu,
+        ),
+        ("batch_flops", profile.flops, "FLOP", "count", False),
+        ("batch_bytes", profile.bytes, "B", "count", False),
+        ("batch_bound", profile.bound, "s", "ceilings", True),
+    ]
+    for metric, value, unit, source, estimated in figures:
+        if value is not None:
+            yield {
+                "scenario": "profile",
+                "metric": metric,
+                "value": value,
+                "unit": unit,
+                "better": "lower",
+                "estimated": estimated,
+                "source": source,
+            }
 
 
 def _difference(split: str, verdict: AccuracyVerdict) -> dict[str, Cell]:
@@ -121,5 +163,5 @@ def _written(cell: Cell) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, str):
-        return f"'{cell}" if cell.startswith(FORMULA) else cell
+        return f"'{cell}" if FORMULA.match(cell) else cell
     return repr(cell)

@@ -41,7 +41,7 @@ FORMATS: dict[str, Callable[[Runs], str]] = {
 }
 COMPARISON_FORMATS: dict[str, Callable[[Comparison], str]] = {
     "markdown": lambda comparison: markdown.document(comparison_report(comparison)),
-    "json": lambda comparison: comparison.model_dump_json(indent=2) + "\n",
+    "json": lambda comparison: json.text_of(comparison) + "\n",
     "latex": lambda comparison: latex.document(comparison_report(comparison)),
     "junit": junit.document,
     "comment": github.comment,

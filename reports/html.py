@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from urllib.parse import quote
 
 from jinja2 import Environment as Templates
 from jinja2 import StrictUndefined
@@ -19,15 +20,19 @@ from markupsafe import Markup, escape
 from bench.nouns.measurement import METRICS
 from bench.nouns.run import Result, Run
 from bench.nouns.verdict import AccuracyVerdict, Choice
-from reports import content, pictures
+from bench.visible import visible
+from reports import content, pictures, roofline
 from reports.columns import OTHER_COLUMNS, Column, metric_columns
 from reports.environment import described
+from reports.legend import LEGEND, with_legend
 from reports.names import label, ordered
-from reports.parts import ABSENT, Header, Line, Name, Report, Row, Table, plain
+from reports.parts import ABSENT, Header, Line, Name, Report, Row, Table, Topic, plain
 from reports.pictures import Bars, Curve
+from reports.profile import TRACE_VIEWERS, beside_dense, one_by_one, portion_tables, profile_facts, reasons
+from reports.roofline import Roofline
 from reports.scatter import NARROW, WIDE, Axis, Scatter, axes, scatter
 from reports.sentence import closing, gains, verdict_of
-from reports.tables import LEGEND, with_legend
+from reports.stacks import stacks
 
 TEMPLATE, STYLE, SCRIPT = "report.html.jinja", "report.css", "report.js"
 WIDEST_BUDGET = 10.0
@@ -80,6 +85,18 @@ class Entry:
     training: Curve | None
 
 
+@dataclass(frozen=True)
+class Profiled:
+    """What the page shows of one result's profile; `traces` are links to its file and that of dense."""
+
+    name: str
+    rooflines: tuple[Roofline, ...]
+    tables: tuple[Table, ...]
+    reasons: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    traces: dict[str, str]
+
+
 def render(run: Run, choices: Sequence[Choice]) -> str:
     """The page of `run`; `choices` says which variant is recommended from which accuracy budget on."""
     full = content.report(run)
@@ -88,6 +105,7 @@ def render(run: Run, choices: Sequence[Choice]) -> str:
     headline = plots[0].axis if plots else None
     columns = _columns(run, headline)
     entries = _entries(run, headline, columns)
+    bars = stacks(run, ordered(run))
     places = {entry.result.variant: entry.place for entry in reversed(entries)}
     style, script = (Markup(_asset(name)) for name in (STYLE, SCRIPT))  # noqa: S704  (our own)
     templates = Templates(
@@ -121,11 +139,20 @@ def render(run: Run, choices: Sequence[Choice]) -> str:
         facts_first=[(fact.name, fact.text) for fact in full.facts if fact.name in FACTS_FIRST],
         facts=[(fact.name, fact.text) for fact in full.facts if fact.name not in (*FACTS_FIRST, *OWN_PLACE)],
         sections=[section for section in full.sections if section.title not in OWN_PLACE],
-        tables=[table for table in full.tables[1:] if table.first == Table.first],
-        data=[*(table for table in full.tables[1:] if table.first != Table.first), _classes(run)],
+        tables=_tables(full, "figures")[1:],
+        data=[*_tables(full, "data"), _classes(run)],
+        stacks=bars,
+        kinds=list(dict.fromkeys(segment.kind for bar in bars for segment in bar.segments)),
+        profiles=[table for table in _tables(full, "profile") if not table.detail],
+        profiled=list(_profiled(run)),
+        trace_viewers=TRACE_VIEWERS,
         environment=_environment(run),
-        command=[escape(word) for word in run.config.command.split(" ")],
+        command=[escape(visible(word)) for word in run.config.command.split(" ")],
     )
+
+
+def _tables(full: Report, topic: Topic) -> list[Table]:
+    return [table for table in full.tables if table.topic == topic]
 
 
 def _asset(name: str) -> str:
@@ -213,6 +240,26 @@ def _entries(run: Run, headline: Axis | None, columns: dict[str, Column]) -> lis
         )
         for number, result in enumerate(ordered(run), start=1)
     ]
+
+
+def _profiled(run: Run) -> Iterator[Profiled]:
+    """The profiles of the run, each beside that of dense."""
+    for result in one_by_one(ordered(run)):
+        assert result.profile
+        drawn = (roofline.roofline(run, result, frame) for frame in (roofline.WIDE, roofline.NARROW))
+        yield Profiled(
+            name=label(run, result.model_copy(update={"recommended": False})),
+            rooflines=tuple(picture for picture in drawn if picture),
+            tables=tuple(table for table in portion_tables(run, result) if table.rows),
+            reasons=tuple(reasons(result)),
+            facts=tuple((fact.name, fact.text) for fact in profile_facts(run, result)),
+            # "./", so that no name is taken for an address.
+            traces={
+                side: f"./{quote(profile.trace)}"
+                for side, profile in beside_dense(run, result).items()
+                if profile.trace
+            },
+        )
 
 
 def _key(name: str, column: Column, result: Result) -> str | float:

@@ -68,7 +68,7 @@ def _width(table: Table, index: int) -> int:
 
 
 def _cells_width(table: Table, index: int) -> int:
-    return max(len(row.cells[index]) for row in table.rows)
+    return max(len(plain(row.cells[index])) for row in table.rows)
 
 
 def _head(table: Table, index: int) -> list[str]:
@@ -76,7 +76,7 @@ def _head(table: Table, index: int) -> list[str]:
 
 
 def _label_width(table: Table) -> int:
-    return max(map(len, (table.first, *map(_label, table.rows))))
+    return max(len(plain(text)) for text in (table.first, *map(_label, table.rows)))
 
 
 def _float(table: Table) -> Iterator[str]:

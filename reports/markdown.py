@@ -38,7 +38,7 @@ def table_lines(table: Table) -> Iterator[str]:
     yield _row([":--", *("--:" if header.numeric else ":--" for header in table.headers)])
     for row in table.rows:
         label = f"{row.label} best" if row.best else row.label
-        cells = [escaped(cell) for cell in (label, *row.cells)]
+        cells = [escaped(cell).strip() for cell in (label, *row.cells)]
         yield _row([f"**{cell}**" for cell in cells] if row.best else cells)
     if table.notes:
         yield ""

@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 
 from bench.nouns.run import DENSE, Result, Run
 from reports.facts import facts
+from reports.json import inert
 from reports.markdown import escaped, inline, section_lines, table_lines
 from reports.parts import Header, Line, Name, Row, Table, plain
 from reports.public import Public
@@ -77,7 +78,7 @@ def render(run: Run, result: Result, folder: Exported) -> str:
         sorting=[_code(part.name) for part in folder.parts or () if part.sorts_rows],
         onnx=next((part.engine for part in folder.parts or () if part.name == "onnx"), None),
         packages=sorted({name for part in folder.parts or () if part.quantises for name in part.packages}),
-        place=Markup(json.dumps(folder.place, ensure_ascii=False)),
+        place=Markup(inert(json.dumps(folder.place, ensure_ascii=False))),
         gains=_inline(gains([result])) if _is_compared(result) else "",
         over_seeds=_inline(gains(seeds)) if all(map(_is_compared, seeds)) else "",
         seed=result.seed,
@@ -88,7 +89,7 @@ def render(run: Run, result: Result, folder: Exported) -> str:
         tables=[
             _lines(table_lines(_transposed(table)))
             for table in tables(one_seed, rows)
-            if not table.detail and table.first == Table.first
+            if not table.detail and table.topic == "figures"
         ],
         sections=[_lines(section_lines(section)) for section in sections(one_seed, rows)],
     )

@@ -25,11 +25,12 @@ def by_variant(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def label(run: Run, result: Result) -> str:
-    """A row's name: the variant, its seed where there are several, and its marks."""
+    """A row's name: the variant, its seed where there are several, a batch size of its own, and its marks."""
     marks = (
         (BEST, result.recommended),
         (result.variant, True),
         (f"(seed {result.seed})", several_seeds(run)),
+        (f"(batch {result.batch_size})", result.batch_size is not None),
         (CACHED, bool(result.cached)),
         (result.status, result.status != "ok"),
     )

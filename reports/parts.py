@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-BIDI = "\N{LEFT-TO-RIGHT MARK}\N{RIGHT-TO-LEFT MARK}\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+from bench.visible import visible
+
 ABSENT = "–"
+Topic = Literal["figures", "profile", "data"]
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
@@ -59,7 +61,7 @@ class Row:
 class Table:
     """A titled table, its first column headed `first`, and the notes beneath it.
 
-    With `every_row` it also lists what it has no figure of.
+    With `every_row` it also lists what it has no figure of. `topic` says in which part of a page it stands.
     """
 
     title: str
@@ -69,6 +71,7 @@ class Table:
     detail: bool = False
     first: str = "Variant"
     every_row: bool = False
+    topic: Topic = "figures"
 
     def columns(self, indices: Sequence[int]) -> Table:
         """The same table with these columns only."""
@@ -77,6 +80,10 @@ class Table:
             headers=tuple(self.headers[index] for index in indices),
             rows=tuple(replace(row, cells=tuple(row.cells[index] for index in indices)) for row in self.rows),
         )
+
+    def essential(self) -> Table:
+        """The same table without the columns that are details, and what is empty without them."""
+        return self.columns([i for i, header in enumerate(self.headers) if not header.detail]).filled()
 
     def filled(self) -> Table:
         """The same table without the columns and rows in which nothing is present."""
@@ -129,9 +136,8 @@ class Report:
 
 
 def plain(text: str) -> str:
-    """`text` on one line, without control and direction marks, so that nothing in it acts on a terminal."""
-    shown = (" " if unicodedata.category(mark) in {"Cc", "Cs"} or mark in BIDI else mark for mark in text)
-    return re.sub(r"\s+", " ", "".join(shown))
+    """`text` on one line, each run of white space as a space; nothing in it acts on a terminal."""
+    return visible(re.sub(r"\s+", " ", text))
 
 
 def stacked(text: str, width: int) -> list[str]:

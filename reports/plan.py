@@ -26,7 +26,7 @@ def render(
     rows = {
         "task": [task.description],
         "rows": [split_rows(task.rows, config.deduplicate)],
-        "variants": list(_variants(config.variants, set(trained))),
+        "variants": [*_variants(config.variants, set(trained)), *_part(config)],
         "training": [
             f"dense {dense}, each trained variant {counted(config.epochs, 'epoch')}; learning rate "
             f"{config.learning_rate:g}, batch size {config.batch_size}, at most {config.max_length} tokens"
@@ -51,6 +51,13 @@ def _variants(names: list[str], trained: set[str]) -> Iterable[str]:
             yield f"{len(members)} {kind}: {', '.join(members)}"
 
 
+def _part(config: Config) -> Iterable[str]:
+    """Of which part of a sweep they are."""
+    if config.shard:
+        number, shards = config.shard
+        yield f"shard {number} of {shards}; bench merge puts the parts together"
+
+
 def _budget(config: Config) -> str:
     seeds = ", ".join(map(str, config.seeds))
     return (
@@ -67,6 +74,8 @@ def _besides(config: Config) -> Iterable[str]:
     ]
     if scenarios:
         yield f"besides batch 1 and arrival order: {', '.join(scenarios)}"
+    if config.profile:
+        yield "where each variant's time goes, with a trace"
 
 
 def _spoken(seconds: float) -> str:

@@ -334,12 +334,12 @@ def _y_scale(least: float, greatest: float, frame: Frame) -> Scale:
 
 
 def _x_ticks(scale: Scale, unit: Step, most: int) -> Iterator[Tick]:
-    values = _by_mantissa(scale.low, scale.high, most) if scale.log else _even(scale.low, scale.high, most)
+    values = by_mantissa(scale.low, scale.high, most) if scale.log else _even(scale.low, scale.high, most)
     for value in values:
         yield Tick(scale(value), f"{float(f'{value / unit.size:.4g}'):g}".replace("-", MINUS))
 
 
-def _by_mantissa(low: float, high: float, most: int) -> list[float]:
+def by_mantissa(low: float, high: float, most: int) -> list[float]:
     """Round values from `low` to `high` for an axis of logarithms, as many as there is room for."""
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     for mantissas in MANTISSAS:

@@ -13,6 +13,7 @@ from reports.environment import said
 from reports.names import named
 from reports.numbers import SECONDS, p_value, quantity, signed
 from reports.parts import Line, Section
+from reports.profile import not_profiled, why_not_faster
 from reports.sentence import verdict_of
 
 SIGNIFICANT = 0.05
@@ -24,9 +25,12 @@ def sections(run: Run, results: list[Result]) -> tuple[Section, ...]:
     """Every section in which there is anything."""
     found = (
         Section("Failed or skipped", tuple(_left_out(run, results))),
+        Section("Last lines that were logged", tuple(_logged(run, results)), detail=True),
         Section("Classes that lost accuracy", tuple(_lost_classes(run, results))),
         Section("Throttled", tuple(_discarded(run, results, throttled=True))),
         Section("Accuracy not shown to be kept", tuple(_accuracy_reasons(run, results)), detail=True),
+        Section("Why not faster", tuple(why_not_faster(run, results))),
+        Section("Why not faster, further reasons", tuple(why_not_faster(run, results, True)), detail=True),
         Section("Where parts interfere", tuple(interference(run, results)), detail=True),
         Section("Speed verdicts", tuple(_speed_reasons(run, results)), detail=True),
         Section(BY_CLASS, tuple(_classes(run, results)), detail=True),
@@ -35,6 +39,7 @@ def sections(run: Run, results: list[Result]) -> tuple[Section, ...]:
         Section("Discarded rounds", tuple(_discarded(run, results, throttled=False)), detail=True),
         Section("Not available", tuple(_unavailable(run, results, detail=False))),
         Section("Details not available", tuple(_unavailable(run, results, detail=True)), detail=True),
+        Section("Not available in profiles", tuple(not_profiled(run, results)), detail=True),
         Section("Notes", tuple((note,) for note in [*run.task.notes, *_notes_on_dense(results)])),
         Section("Notes on single variants", tuple(_own_notes(run, results)), detail=True),
         Section("Warnings", tuple((said(caution),) for caution in run.environment.warnings)),
@@ -46,6 +51,12 @@ def _left_out(run: Run, results: list[Result]) -> Iterator[Line]:
     for result in results:
         if result.status != "ok":
             yield (*named(run, result), f" {result.status}: {result.reason or 'no reason was recorded'}")
+
+
+def _logged(run: Run, results: list[Result]) -> Iterator[Line]:
+    for result in results:
+        if result.failure and result.failure.log:
+            yield (*named(run, result), f", {result.failure.step}: {' | '.join(result.failure.log)}")
 
 
 def _accuracy_reasons(run: Run, results: list[Result]) -> Iterator[Line]:

@@ -15,10 +15,11 @@ from bench.nouns.run import Result, Run
 from reports.columns import OTHER_COLUMNS, Column, metric_columns
 from reports.environment import said
 from reports.facts import facts
+from reports.legend import with_legend
 from reports.names import named, ordered, several_seeds
 from reports.numbers import counted
 from reports.parts import ABSENT, Fact, Header, Line, Name, Report, Row, Section, Table
-from reports.tables import GROUPS, with_legend
+from reports.tables import GROUPS
 
 ESSENTIAL = (
     "speedup",

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from bench.nouns.run import DENSE, Result, Run
 from reports.columns import Column, metric_columns
 from reports.facts import facts
+from reports.legend import with_legend
 from reports.names import label, ordered
 from reports.numbers import Interval, signed, span, spread
 from reports.parts import ABSENT, Fact, Header, Line, Name, Report, Row, Section, Table
 from reports.public import Public
 from reports.sentence import interval_of, verdict_of
-from reports.tables import titled, training_notes, with_legend
+from reports.tables import titled, training_notes
 
 MODEL = "l3cube-pune/marathi-topic-all-doc-v2"
 SPEEDUP = 2.56

@@ -14,26 +14,18 @@ from reports import numbers
 from reports.attribution import attribution_table
 from reports.columns import (
     END_TO_END,
-    ESTIMATED,
     OTHER_COLUMNS,
-    UNCONVERGED,
     Column,
     metric_column,
     metric_columns,
     rounds_columns,
 )
+from reports.legend import with_legend
 from reports.names import BEST, CACHED, by_variant, label, several_seeds
 from reports.parts import ABSENT, Header, Row, Table
+from reports.profile import profile_tables
 from reports.sentence import verdict_of
 
-INTERVAL = "±"
-LEGEND = {
-    INTERVAL: "± reaches to the further end of the 95 % interval, rounded up",
-    ESTIMATED: "~ estimated: a modelled value, not a measured one; no verdict rests on it",
-    UNCONVERGED: "* not converged: the interval was still too wide when measuring stopped",
-    CACHED: "(c) taken over from an earlier run; its costs are the original ones",
-    BEST: "★ best: recommended; chosen on validation rows, if any; judged on test rows",
-}
 MATCHING = re.compile(r"\bkd\b(?!:student=)")
 MACHINE = {
     "steal": ("Taken by other guests", numbers.PERCENT),
@@ -188,7 +180,14 @@ GROUPS = (
     ),
     Group(
         "Size and work",
-        ("parameters", "encoder_parameters", "pruned_fraction", "encoder_reduction", "flops_per_sample"),
+        (
+            "parameters",
+            "encoder_parameters",
+            "pruned_fraction",
+            "encoder_reduction",
+            "flops_per_sample",
+            "predicted_speedup",
+        ),
     ),
     Group(
         "Cost, CO2 for {config.country} at {config.carbon_intensity:g} g/kWh",
@@ -218,6 +217,7 @@ def tables(run: Run, results: list[Result]) -> tuple[Table, ...]:
         _seeds_table(run, results),
         attribution_table(run, results),
         *others,
+        *profile_tables(run, results),
         *scenarios,
         _spent_table(run, results),
         _data_table(run),
@@ -391,7 +391,7 @@ def _data_table(run: Run) -> Table:
     title = "Data, before --deduplicate" if run.config.deduplicate else "Data"
     removed = "; ".join(f"{what}, {count:,} rows" for what, count in run.task.audit.removed.items())
     notes = ((f"removed: {removed}",),) if removed else ()
-    return Table(title, headers, tuple(rows), notes, detail=True, first="Split")
+    return Table(title, headers, tuple(rows), notes, detail=True, first="Split", topic="data")
 
 
 def _audited(audit: SplitAudit) -> tuple[str, ...]:
@@ -407,26 +407,3 @@ def _audited(audit: SplitAudit) -> tuple[str, ...]:
         *map(of_rows, (audit.duplicates, audit.conflicting, audit.in_train)),
         *ends,
     )
-
-
-def with_legend(tables: list[Table]) -> tuple[Table, ...]:
-    """The tables, each mark explained beneath the first that uses it."""
-    explained: set[str] = set()
-    with_legend = []
-    for table in tables:
-        new = [mark for mark in LEGEND if mark in _marks(table) - explained]
-        explained.update(new)
-        with_legend.append(replace(table, notes=(*table.notes, *((LEGEND[mark],) for mark in new))))
-    return tuple(with_legend)
-
-
-def _marks(table: Table) -> set[str]:
-    cells = [cell for row in table.rows for cell in row.cells]
-    used = {
-        INTERVAL: any(" ± " in cell for cell in cells),
-        ESTIMATED: any(cell.startswith(ESTIMATED) for cell in cells),
-        UNCONVERGED: any(cell.endswith(UNCONVERGED) for cell in cells),
-        CACHED: any(row.cached for row in table.rows),
-        BEST: any(row.best for row in table.rows),
-    }
-    return {mark for mark, applies in used.items() if applies}

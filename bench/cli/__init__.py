@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
-from bench.cli import catalogue, compare, machine, report, run
-from bench.cli.shared import terminal
-from bench.errors import BenchError, ExitCode
+from bench.cli import cache, catalogue, compare, machine, merge, profile, report, run
+from bench.cli.shared import say
+from bench.errors import BenchError, ExitCode, Terminated
 
 app = typer.Typer(
     name="bench",
@@ -22,6 +25,8 @@ app = typer.Typer(
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run.run,
+    "profile": profile.profile,
+    "merge": merge.merge,
     "compare": compare.compare,
     "gate": compare.gate,
     "report": report.report,
@@ -35,19 +40,61 @@ COMMANDS: dict[str, Callable[..., None]] = {
 for name, command in COMMANDS.items():
     app.command(name=name)(command)
 app.add_typer(compare.baseline, name="baseline")
+app.add_typer(cache.app, name="cache")
+
+
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "name a folder elsewhere",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.ESTALE: "look at the disk",
+    errno.EIO: "look at the disk",
+    errno.EMFILE: "allow more open files: ulimit -n",
+    errno.ENFILE: "close what holds many files open",
+    errno.ENOMEM: "free some memory",
+    errno.EAGAIN: "allow more processes: ulimit -u",
+}
+
+
+class Ending:
+    """What becomes of SIGTERM and SIGHUP: the first ends as Ctrl-C does, any that follow change nothing."""
+
+    has_come = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)
+        self.has_come = True
+        raise Terminated
 
 
 def main() -> None:
     """The entry point: an expected error is one line on stderr and its exit code, without a traceback."""
+    ending = Ending()
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, ending)
     try:
         app()
     except BenchError as error:
-        terminal(stderr=True).print(f"bench: {error}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        fail(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in REMEDIES:
             raise
-        terminal(stderr=True).print(f"bench: the disk is full ({error.filename}); free some, then --resume")
-        sys.exit(ExitCode.FAILED)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+        where = f" ({error.filename})" if error.filename else ""
+        remedy = f"{REMEDIES[error.errno]}, and a run goes on with --resume"
+        fail(f"{error.strerror}{where}; {remedy}", ExitCode.FAILED)
+    except SystemExit:
+        # Typer makes one exit code of Ctrl-C and of what we raise for a signal.
+        if ending.has_come:
+            sys.exit(ExitCode.TERMINATED)
+        raise
+
+
+def fail(text: str, code: ExitCode) -> NoReturn:
+    """One line for the user, whatever a name or file in it holds, and the exit code."""
+    say(f"bench: {text}")
+    sys.exit(code)

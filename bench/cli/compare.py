@@ -84,7 +84,8 @@ def compare(
     settings = read_settings(Path.cwd())
     asked = asked_of(fail_on, strict, settings, relative)
     after = read_run(run)
-    found = find_baseline(baseline or settings.baseline, after, settings, allow_missing_baseline, relative)
+    name = settings.baseline if baseline is None else baseline
+    found = find_baseline(name, after, settings, allow_missing_baseline, relative)
     if found is None:
         return
     label, before = found

@@ -97,7 +97,7 @@ def gate_over_baseline(options: Options, settings: Settings, asked: Asked, run: 
     from bench.compare import compare_runs, incomplete, lacking, mismatches
     from bench.gate import floors_of, refuse_below
 
-    name = options.baseline or settings.baseline
+    name = settings.baseline if options.baseline is None else options.baseline
     found = find_baseline(name, run, settings, options.allow_missing_baseline)
     if found is None:
         return None

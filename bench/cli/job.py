@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import typer
 
 from bench.cli.gating import Gate, is_gated, settle
 from bench.cli.shared import check_github, export_runs, page, say, show, tell_github, terminal
-from bench.errors import BenchError, ExitCode, InputError
+from bench.errors import BenchError, ExitCode, InputError, Terminated
 
 if TYPE_CHECKING:
     from bench.folder import RunFolder
@@ -25,12 +26,16 @@ GRAVEST_FIRST = (ExitCode.FAILED, ExitCode.CANNOT_TELL, ExitCode.USAGE, ExitCode
 
 @dataclass(frozen=True)
 class Job:
-    """A run that can begin: what was asked, what is to be done, where, and what it is gated by."""
+    """A run that can begin: what was asked, what is to be done, where, and what it is gated by.
+
+    The folder is ours alone. One that `is_fresh` is taken back where the run cannot begin.
+    """
 
     options: Options
     plan: Plan
     folder: RunFolder
     gate: Gate | None
+    is_fresh: bool = False
 
 
 def carry_out(job: Job, as_json: bool, earlier: Run | None = None) -> None:
@@ -43,28 +48,55 @@ def carry_out(job: Job, as_json: bool, earlier: Run | None = None) -> None:
 
     for note in job.plan.task.notes:
         say(note)
-    interrupted = False
     try:
         with open_display(terminal(stderr=True)) as display:
             result = run_plan(job.plan, job.folder, display, earlier, job.gate.doubtful if job.gate else None)
     except InputError:
-        if earlier is None:
+        if job.is_fresh and not (job.folder.has_run and job.folder.read().results):
             job.folder.discard()
         raise
-    except KeyboardInterrupt:
-        result, interrupted = job.folder.read(), True
+    except KeyboardInterrupt as interruption:
+        if job.folder.has_run:
+            tell_of_end(job, as_json)
+            code = ExitCode.TERMINATED if isinstance(interruption, Terminated) else ExitCode.INTERRUPTED
+            raise typer.Exit(code) from None
+        if job.is_fresh:
+            job.folder.discard()
+        raise
     write_report(job.folder, result)
-    if interrupted or not job.options.as_it_is:
-        show(result, as_json)
-    code = ExitCode.INTERRUPTED if interrupted else hand_out(job, result, as_json)
+    show_outcome(job, result, as_json)
+    code = hand_out(job, result, as_json)
     say(str(job.folder.path))
     raise typer.Exit(code)
+
+
+def tell_of_end(job: Job, as_json: bool) -> None:
+    """Write and print the report of what is done; the terminal may be what ended the run, and gone."""
+    result = job.folder.read()
+    write_report(job.folder, result)
+    with suppress(OSError):
+        show_outcome(job, result, as_json)
+        say(str(job.folder.path))
+
+
+def show_outcome(job: Job, result: Run, as_json: bool) -> None:
+    """Print what was asked for: the run, or one variant's profile; what a gate compares it prints itself."""
+    if job.options.profile_of is not None and not as_json:
+        from reports import console
+        from reports.profile import profile_report
+
+        variant = job.plan.variants[-1].name
+        console.lay_out(profile_report(result, variant), terminal(), console.MORE)
+    elif not job.options.as_it_is:
+        show(result, as_json)
 
 
 def hand_out(job: Job, result: Run, as_json: bool) -> ExitCode:
     """Gate the complete run, write and send what was asked for; how the command ends."""
     options, codes = job.options, {ExitCode.OK}
     if any(row.status == "failed" for row in result.results):
+        codes.add(ExitCode.FAILED)
+    if options.profile_of is not None and result.results[-1].profile is None:
         codes.add(ExitCode.FAILED)
     of_gate = job.gate.formats if job.gate else (COMMENT,)
     gated = {name: file for name, file in options.exports.items() if name in of_gate}
@@ -125,6 +157,11 @@ def check_outputs(options: Options) -> None:
 
     if COMMENT in options.exports and not is_gated(options):
         raise InputError("--export-comment: is of a gate; add --baseline NAME, or drop it")
+    if options.shard and (is_gated(options) or options.save_baseline is not None):
+        raise InputError(
+            "--shard: a gate and a baseline are of a whole sweep; bench merge the shards, then use "
+            "bench compare and bench baseline save"
+        )
     Outputs(options.exports).check()
     check_github(options.github)
     if options.save_baseline is not None:

@@ -61,7 +61,9 @@ def env(
     environment.noise_floor = noise_floor(environment, device, "standard")
     environment.warnings = present_cautions(environment, device)
     if json:
-        sys.stdout.write(environment.model_dump_json(indent=2) + "\n")
+        from reports.json import text_of
+
+        sys.stdout.write(text_of(environment) + "\n")
         return
     from reports.environment import render
 

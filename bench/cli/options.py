@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 DATA, TRAINING, OUTPUT, GATE = "Your model and data", "Training and measuring", "Output", "Gate"
+SCALING = "Many machines"
 
 TaskName = Annotated[str | None, typer.Option(help="A built-in task.", rich_help_panel=DATA)]
 Train = Annotated[

@@ -15,6 +15,7 @@ from bench.cli.options import (
     DATA,
     GATE,
     OUTPUT,
+    SCALING,
     TRAINING,
     AllowMissingBaseline,
     BatchSize,
@@ -49,7 +50,7 @@ from bench.cli.options import (
     Train,
 )
 from bench.cli.resume import resume_run
-from bench.cli.shared import choose_budget, named_exports, terminal
+from bench.cli.shared import choose_budget, named_exports, say, terminal
 from bench.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,6 +116,10 @@ def run(
     quick: Quick = False,
     standard: Standard = False,
     thorough: Thorough = False,
+    train_processes: Annotated[
+        int,
+        typer.Option(help="Train each variant with so many processes, a GPU each.", rich_help_panel=TRAINING),
+    ] = 1,
     padding: Annotated[
         str | None,
         typer.Option(help="Measure these too: fixed, sorted or both.", rich_help_panel=TRAINING),
@@ -127,6 +132,10 @@ def run(
         str | None,
         typer.Option(help="Measure with these numbers of CPU threads too: 1,2.", rich_help_panel=TRAINING),
     ] = None,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Tell where each variant's time goes too.", rich_help_panel=TRAINING),
+    ] = False,
     country: Annotated[
         str, typer.Option(help="ISO code of the grid that CO2 is reckoned with.", rich_help_panel=TRAINING)
     ] = "IND",
@@ -140,6 +149,38 @@ def run(
     ] = "all",
     cache: CacheFolder = Path(".bench/cache"),
     remeasure: Remeasure = False,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Longest that a variant may take: 90s, 30m, 2h. It has failed then.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ray[:ADDRESS]",
+            help="Make each variant on a node of a Ray cluster.",
+            rich_help_panel=SCALING,
+        ),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Where the nodes share artifacts: s3://…, /mnt/….", rich_help_panel=SCALING
+        ),
+    ] = None,
+    row_cpus: Annotated[
+        int | None,
+        typer.Option(help="CPUs of a node for each variant; default all.", rich_help_panel=SCALING),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Only this part of the variants; see bench merge.", rich_help_panel=SCALING
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Go on with the run in this folder, as it was asked.", rich_help_panel=OUTPUT),
@@ -173,12 +214,20 @@ def run(
     ] = False,
 ) -> None:
     """Compress and measure variants of a classifier, and print what each gains and costs."""
-    from bench.options import Options
+    from bench.options import (
+        Options,
+        read_duration_s,
+        read_label_map,
+        read_paddings,
+        read_shapes,
+        read_thread_counts,
+    )
+    from bench.shards import read_shard
 
+    timeout_s = read_duration_s("--timeout", timeout)
     if resume is not None:
-        resume_run(context, resume, json)
+        resume_run(context, resume, json, timeout_s)
         return
-    from bench.options import read_label_map, read_paddings, read_shapes, read_thread_counts
 
     budget = choose_budget({"quick": quick, "standard": standard, "thorough": thorough})
     options = Options(
@@ -206,6 +255,13 @@ def run(
         paddings=read_paddings(padding),
         shapes=read_shapes(shapes),
         thread_counts=read_thread_counts(threads),
+        profile=profile,
+        profile_of=context.obj,
+        executor=executor,
+        storage=storage,
+        row_cpus=row_cpus,
+        shard=read_shard(shard),
+        train_processes=train_processes,
         country=country,
         limit=limit,
         limit_test=limit_test,
@@ -216,6 +272,7 @@ def run(
         out=out,
         cache=cache,
         remeasure=remeasure,
+        timeout_s=timeout_s,
         baseline=baseline,
         fail_on=None if fail_on is None else tuple(fail_on),
         strict=strict,
@@ -254,6 +311,11 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
 
     check_outputs(options)
     plan = make_plan(options)
+    if options.profile_of is not None and len(plan.variants) > 2:
+        raise InputError(
+            f"profile {options.profile_of}: names {len(plan.variants) - 1} variants; name one, "
+            "or use bench run --profile"
+        )
     gate = gate_of(options, plan)
     expected = estimate(plan)
     if dry_run and as_json:
@@ -273,10 +335,10 @@ def start_run(options: Options, dry_run: bool, as_json: bool) -> None:
         )
         return
     check_tracker(options.track)
-    folder = RunFolder.create(options.out, options, expected.disk_bytes)
-    try:
-        Cache(plan.cache).prepare(expected.disk_bytes)
-    except InputError:
-        folder.discard()
-        raise
-    carry_out(Job(options, plan, folder, gate), as_json)
+    Cache(plan.cache).check(expected.disk_bytes)
+    folder = RunFolder.create(options.out, expected.disk_bytes)
+    with folder.held("--out") as held:
+        if held.doubt:
+            say(held.doubt)
+        folder.begin(options)
+        carry_out(Job(options, plan, folder, gate, is_fresh=True), as_json)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.errors import InputError
+from bench.visible import visible
 
 if TYPE_CHECKING:
     from bench.nouns.comparison import Comparison
@@ -27,7 +28,9 @@ def terminal(stderr: bool = False) -> Console:
 def show(result: Run, as_json: bool) -> None:
     """The run on stdout, as a table or as its document."""
     if as_json:
-        sys.stdout.write(result.model_dump_json(indent=2) + "\n")
+        from reports.json import text_of
+
+        sys.stdout.write(text_of(result) + "\n")
         return
     from reports import console
 
@@ -93,5 +96,5 @@ def tell_github(summary: str, annotations: Sequence[str], console: Console) -> N
 
 
 def say(text: str) -> None:
-    """A line for the user on stderr, as it is."""
-    terminal(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    """A line for the user on stderr, whatever a name or file in it holds."""
+    terminal(stderr=True).print(visible(text), markup=False, highlight=False, soft_wrap=True)

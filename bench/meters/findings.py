@@ -11,6 +11,7 @@ from pydantic import Field
 from bench.nouns.document import Document
 from bench.nouns.environment import Caution
 from bench.nouns.measurement import Measurement
+from bench.nouns.profile import Profile
 from bench.nouns.run import LayerShape, Scenario
 
 
@@ -18,6 +19,7 @@ class Findings(Document):
     """Metrics that were measured, those that could not be and why, and what goes with them.
 
     `spent` is wall time by activity, in seconds; `openmp_spin` see `Environment`, `loads_with` see `Result`.
+    `made_on` is the key of the machine that the step was done on.
     """
 
     metrics: dict[str, Measurement] = Field(default_factory=dict)
@@ -30,6 +32,8 @@ class Findings(Document):
     spent: dict[str, float] = Field(default_factory=dict)
     openmp_spin: float | None = None
     loads_with: str | None = None
+    made_on: str | None = None
+    profile: Profile | None = None
 
     @contextmanager
     def spending(self, activity: str) -> Iterator[None]:
@@ -54,4 +58,5 @@ class Findings(Document):
             self.spent[activity] = self.spent.get(activity, 0.0) + seconds
         self.openmp_spin = self.openmp_spin if other.openmp_spin is None else other.openmp_spin
         self.loads_with = self.loads_with or other.loads_with
+        self.profile = self.profile or other.profile
         return self

@@ -38,6 +38,11 @@ def devices() -> list[Device]:
     ]
 
 
+def device_count() -> int:
+    """The GPUs of this machine; none where a run would use none."""
+    return pynvml.nvmlDeviceGetCount() if devices() else 0
+
+
 def hidden() -> bool:
     """Whether CUDA_VISIBLE_DEVICES hides every device."""
     return visible() in ("", "-1")
@@ -51,10 +56,23 @@ def visible() -> str:
 def visible_device() -> Any:
     """The NVML handle of the device that torch calls cuda:0, a GPU or a MIG slice. Raises `NVMLError`."""
     pynvml.nvmlInit()
-    name = visible()
+    return device_named(visible())
+
+
+def device_named(name: str) -> Any:
+    """The NVML handle of the device that CUDA_VISIBLE_DEVICES names so. Raises `NVMLError`."""
     return first_slice(
         pynvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else handle_by_uuid(name)
     )
+
+
+def uuid_of(name: str) -> str | None:
+    """The UUID of the device that CUDA_VISIBLE_DEVICES names so, which all processes know it by."""
+    try:
+        pynvml.nvmlInit()
+        return text(ask(pynvml.nvmlDeviceGetUUID, device_named(name)))
+    except pynvml.NVMLError:
+        return None
 
 
 def handle_by_uuid(uuid: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from bench.nouns.document import Document
+from bench.nouns.document import Count, Document
 
 
 class SplitAudit(Document):
@@ -14,15 +14,15 @@ class SplitAudit(Document):
     stands in the split under another label too; `in_train` have a text that stands in the training file.
     """
 
-    rows: int
-    duplicates: int
-    conflicting: int
-    in_train: int = 0
-    classes: dict[str, int]
+    rows: Count
+    duplicates: Count
+    conflicting: Count
+    in_train: Count = 0
+    classes: dict[str, Count]
 
 
 class DataAudit(Document):
     """The audit of every split, before anything was cleaned, and what `--deduplicate` then removed."""
 
     splits: dict[str, SplitAudit] = Field(default_factory=dict)
-    removed: dict[str, int] = Field(default_factory=dict)
+    removed: dict[str, Count] = Field(default_factory=dict)

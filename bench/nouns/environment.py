@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.nouns.document import Document
+from bench.nouns.document import Count, Document
 
 WarningCode = Literal[
     "steal",
@@ -23,6 +23,9 @@ WarningCode = Literal[
     "power-cap",
     "emulated-precision",
     "further-training",
+    "smaller-batch",
+    "several-machines",
+    "no-locks",
 ]
 
 
@@ -43,7 +46,7 @@ class Device(Document):
     name: str
     uuid: str | None = None
     driver: str | None = None
-    memory: int | None = None
+    memory: Count | None = None
     power_limit: float | None = None
     sm_clock_max: float | None = None
     mig: bool = False
@@ -60,10 +63,10 @@ class NoiseFloor(Document):
 
     paired: float
     between: float
-    trials: int = 0
-    false_alarms: int | None = None
+    trials: Count = 0
+    false_alarms: Count | None = None
     budget: str | None = None
-    protocol_version: int | None = None
+    protocol_version: Count | None = None
     torch: str | None = None
     measured_at: datetime | None = None
     source: str
@@ -80,17 +83,17 @@ class Environment(Document):
     machine_key: str = Field(pattern=r"^[0-9a-f]{1,64}$")
     platform: str
     cpu_model: str
-    cpu_cores: int
+    cpu_cores: Count
     cpu_features: list[str]
     cpu_quota: float | None
-    affinity: list[int]
+    affinity: list[Count]
     governor: str | None
     load: float
     virtualised: bool
-    memory: int
+    memory: Count
     devices: list[Device]
     versions: dict[str, str]
-    threads: int
+    threads: Count
     variables: dict[str, str]
     fp32_precision: str
     openmp_spin: float | None = None

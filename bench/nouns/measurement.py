@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 JOULES_PER_KWH = 3.6e6
 
@@ -66,6 +66,7 @@ METRICS: dict[str, Metric] = {
     "compress_co2": Metric("g", "lower", "CO2 equivalent of the compressing energy"),
     "inference_co2_per_sample": Metric("g", "lower", "CO2 equivalent of classifying one row"),
     "speedup": Metric("1", "higher", "time of dense over time of the variant, same rows, same round"),
+    "predicted_speedup": Metric("1", "higher", "the speed-up that FLOPs and bytes alone would allow here"),
     "speedup_same_precision": Metric("1", "higher", "the same over dense in its precision and engine"),
 }
 
@@ -87,6 +88,14 @@ class Measurement(BaseModel):
     samples: tuple[float, ...] = ()
     source: str
     estimated: bool = False
+
+    @model_validator(mode="after")
+    def _check_interval(self) -> Self:
+        """An interval has both ends, in their order."""
+        low, high = self.ci_low, self.ci_high
+        if (low is None) != (high is None) or (low is not None and high is not None and low > high):
+            raise ValueError(f"{low} to {high} is no interval")
+        return self
 
 
 def measured(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
-from bench.nouns.document import Document, Series
+from bench.nouns.document import Count, Document, Series
 from bench.nouns.environment import Environment
 from bench.nouns.measurement import Measurement
+from bench.nouns.profile import Diagnosis, Profile, inside
 from bench.nouns.task import TaskSummary
 from bench.nouns.verdict import AccuracyVerdict, Interplay, SpeedVerdict
 
@@ -17,49 +18,56 @@ DENSE = "dense"
 
 RunStatus = Literal["running", "complete", "interrupted"]
 ResultStatus = Literal["ok", "failed", "skipped"]
+FailureKind = Literal["error", "diverged", "out of memory", "timeout", "killed", "crashed"]
 Keep = Literal["all", "best", "none"]
 Budget = Literal["quick", "standard", "thorough"]
 Padding = Literal["fixed", "sorted"]
-Shape = tuple[int, int]
+Shape = tuple[Count, Count]
 
 
 class Config(Document):
     """What was asked for, defaults filled in: enough to ask for the same again.
 
     `learning_rate` and `epochs` hold for the variants; `dense_epochs` for the dense model, 0 where it
-    is used as it came. `carbon_intensity` in g/kWh, for `country` (ISO 3166 alpha-3). `paddings`,
-    `shapes` (rows, tokens) and `thread_counts` are measured besides batch 1 and arrival order.
+    is used as it came; `train_processes` share each batch out while they train together. `carbon_intensity`
+    in g/kWh, for `country` (ISO 3166 alpha-3). `paddings`, `shapes` (rows, tokens) and `thread_counts` are
+    measured besides batch 1 and arrival order. `shard` is (number, of how many) where the run is one part
+    of a sweep; `sweep` names all its variants then.
     """
 
     command: str
-    protocol_version: int
+    protocol_version: Count
     variants: list[str]
     device: str
     budget: Budget
-    seeds: list[int]
+    seeds: list[Count]
     paddings: list[Padding]
     shapes: list[Shape]
-    thread_counts: list[int]
+    thread_counts: list[Count]
     deduplicate: bool
     epochs: float
     dense_epochs: float
     learning_rate: float
     dense_learning_rate: float
-    batch_size: int
-    max_length: int
+    batch_size: Count
+    train_processes: Count = 1
+    max_length: Count
     country: str
     carbon_intensity: float
     carbon_source: str
     pue: float
     accuracy_margin: float
     keep: Keep
+    profile: bool = False
+    shard: tuple[Count, Count] | None = None
+    sweep: list[str] = Field(default_factory=list)
 
 
 class LayerShape(Document):
     """What one encoder layer still holds."""
 
-    heads: int
-    ffn_width: int
+    heads: Count
+    ffn_width: Count
 
 
 class Rounds(Document):
@@ -72,19 +80,19 @@ class Rounds(Document):
 
     times: dict[str, Series]
     device_times: dict[str, Series] = Field(default_factory=dict)
-    order: list[list[int]] = Field(default_factory=list)
-    rows: list[int] = Field(default_factory=list)
-    tokens: list[int] = Field(default_factory=list)
-    padded_tokens: list[int] = Field(default_factory=list)
+    order: list[list[Count]] = Field(default_factory=list)
+    rows: list[Count] = Field(default_factory=list)
+    tokens: list[Count] = Field(default_factory=list)
+    padded_tokens: list[Count] = Field(default_factory=list)
     machine: dict[str, Series] = Field(default_factory=dict)
-    discarded: dict[int, str] = Field(default_factory=dict)
+    discarded: dict[Count, str] = Field(default_factory=dict)
 
 
 class WarmUp(Document):
     """How one contender was warmed up: seconds, calls, and whether its times had become steady."""
 
     wall_time: float
-    calls: int
+    calls: Count
     steady: bool
     unit: str = "s"
 
@@ -97,10 +105,10 @@ class Scenario(Document):
     had to be discarded. `raw` is None for what is not measured in rounds.
     """
 
-    batch_size: int
+    batch_size: Count
     padding: str
-    threads: int | None = None
-    rounds: int = 0
+    threads: Count | None = None
+    rounds: Count = 0
     converged: bool | None = None
     throttled: bool = False
     stopped: str = ""
@@ -108,6 +116,19 @@ class Scenario(Document):
     verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
     warm_up: dict[str, WarmUp] = Field(default_factory=dict)
     raw: Rounds | None = None
+
+
+class Failure(Document):
+    """How the step ended that a failed row is for want of, and the last lines that it logged.
+
+    `error` is an exception, `diverged` a training whose loss is no number any more, `timeout` the variant's
+    time used up, `killed` a SIGKILL that came from outside, `crashed` another signal or an end without a
+    word. `step` is empty where none had begun.
+    """
+
+    kind: FailureKind
+    step: str
+    log: list[str] = Field(default_factory=list)
 
 
 class Result(Document):
@@ -120,14 +141,20 @@ class Result(Document):
     went, in seconds, by activity; what was taken over took none. `loads_with` says what reloads the artifact:
     `transformers` alone, or the class file that an export puts beside it. `right` has a bit for each test
     row, as hexadecimal digits, the first row in the highest bit: 1 where it is classified correctly.
+    `failure` is that of a failed row. `batch_size` is what it was measured with, where memory did not suffice
+    for the configured one. `machine` is the key of the machine that measured it, where that is not the run's.
+    `diagnoses` say what keeps it from being faster, the gravest first.
     """
 
     variant: str
     parts: list[str] = Field(default_factory=list)
-    seed: int
+    seed: Count
     status: ResultStatus
     reason: str | None = None
-    artifact: str | None = None
+    failure: Failure | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    machine: str | None = Field(default=None, pattern=r"^[0-9a-f]{1,64}$")
+    artifact: Annotated[str, AfterValidator(inside)] | None = None
     metrics: dict[str, Measurement] = Field(default_factory=dict)
     unavailable: dict[str, str] = Field(default_factory=dict)
     scenarios: dict[str, Scenario] = Field(default_factory=dict)
@@ -138,6 +165,8 @@ class Result(Document):
     accuracy_kept: dict[str, AccuracyVerdict] = Field(default_factory=dict)
     verdicts: dict[str, SpeedVerdict] = Field(default_factory=dict)
     interplay: Interplay | None = None
+    profile: Profile | None = None
+    diagnoses: list[Diagnosis] = Field(default_factory=list)
     spent: dict[str, float] = Field(default_factory=dict)
     recommended: bool = False
     cached: list[str] = Field(default_factory=list)
@@ -166,8 +195,8 @@ class Run(Document):
     `fingerprints` are hashes of `rows`, `model`, the product's own `code`, and of each other checkpoint,
     plugin and file. `checkpoints` are those that were read, as the user named them, with the commit of one
     that came from a hub, None for a folder. `wall_time` is that of the run as a whole, over all sessions
-    where it was resumed, None while it is running;
-    `import_time` the part in which workers import their libraries.
+    where it was resumed, None before its first result; `import_time` the part in which workers import their
+    libraries.
     """
 
     schema_version: Literal[3] = 3
@@ -182,6 +211,16 @@ class Run(Document):
     wall_time: Measurement | None = None
     import_time: Measurement | None = None
     results: list[Result] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check_results(self) -> Self:
+        """A variant has one result a seed."""
+        places: set[tuple[str, int]] = set()
+        for row in self.results:
+            if (row.variant, row.seed) in places:
+                raise ValueError(f"{row.variant} at seed {row.seed} stands twice")
+            places.add((row.variant, row.seed))
+        return self
 
     def result(self, variant: str) -> Result | None:
         """The first result of `variant`, or None."""

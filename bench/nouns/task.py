@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydantic import field_validator
+
 from bench.nouns.audit import DataAudit
-from bench.nouns.document import Document
+from bench.nouns.document import Count, Document
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,15 @@ class TaskSummary(Document):
     model: str | None
     labels: list[str]
     pairs: bool = False
-    rows: dict[str, int]
-    dropped: dict[str, int]
+    rows: dict[str, Count]
+    dropped: dict[str, Count]
     notes: list[str]
     audit: DataAudit
+
+    @field_validator("rows")
+    @classmethod
+    def _check_rows(cls, rows: dict[str, int]) -> dict[str, int]:
+        """What a classifier is judged by is always there."""
+        if not rows.get("test"):
+            raise ValueError("there are no test rows")
+        return rows

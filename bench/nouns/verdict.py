@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.nouns.document import Document
+from bench.nouns.document import Count, Document
 
 SpeedWord = Literal["faster", "same", "slower", "inconclusive", "not comparable"]
 AccuracyWord = Literal["kept", "lost", "inconclusive", "underpowered"]
@@ -34,10 +34,10 @@ class ClassChange(Document):
     """
 
     label: str
-    rows: int
-    dense_right: int
-    gained: int
-    lost: int
+    rows: Count
+    dense_right: Count
+    gained: Count
+    lost: Count
     p_value: float
 
 
@@ -60,10 +60,10 @@ class AccuracyVerdict(Document):
     high: float
     margin: float
     p_value: float
-    rows: int
-    rows_needed: int | None = None
-    gained: int
-    lost: int
+    rows: Count
+    rows_needed: Count | None = None
+    gained: Count
+    lost: Count
     mcnemar_p_value: float
     bootstrap_low: float
     bootstrap_high: float

@@ -8,13 +8,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.checkpoint import Checkpoint
+from bench.distributed import rank
 from bench.encoding import encode
 from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.task import Task
 from bench.scratch import small_bert, train_tokenizer
 from bench.steps.classes import Naming
-from bench.steps.common import Batches, label_numbers, prepare_process
+from bench.steps.common import Batches, label_numbers, prepare_process, repeatable
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress, Schedule, fine_tune
@@ -23,11 +25,12 @@ from compressors.contract import Context, NameClasses
 from compressors.variant import parse_variant
 
 
+@repeatable
 def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
     """Build or load the model, fine-tune it where asked, save it below `folder`.
 
     Where another artifact stands for dense, as `load:`, it is taken in its own precision and run as it was
-    made.
+    made. Of several processes that fine-tune together the first alone saves.
     """
     prepare_process(request.device, request.seed)
     task = read_task(request.task)
@@ -57,9 +60,12 @@ def make_dense(request: Request, folder: Path, progress: Progress) -> Findings:
         )
         rows = encode(tokenizer, task.train, request.max_length)
         numbers = label_numbers(model, task.labels, task.train)
+        checkpoint = Checkpoint(request.checkpoint)
         with findings.spending("training"):
-            findings.add(fine_tune(model, rows, numbers, [], context, schedule, folder, progress))
-        wall_time_s = time.perf_counter() - started
+            findings.add(fine_tune(model, rows, numbers, [], context, schedule, folder, progress, checkpoint))
+        if rank():
+            return findings
+        wall_time_s = checkpoint.trained_before_s + time.perf_counter() - started
         plural = "" if request.epochs == 1 else "s"
         findings.notes.append(f"fine-tuned for {request.epochs:g} epoch{plural} in {wall_time_s:.0f} s")
     else:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bench.nouns.run import Budget, Padding, Shape
 
-StepKind = Literal["dense", "teacher", "compress", "timing", "footprint"]
+StepKind = Literal["dense", "teacher", "compress", "timing", "footprint", "profile"]
 
 
 class Request(BaseModel):
@@ -18,7 +18,10 @@ class Request(BaseModel):
     `dense`, `teacher`, `trained`, `artifact` and `equal` are folders of the steps whose outcome this one
     reads: `trained` is the variant without the parts that act on the finished model alone, `equal` is dense
     in the variant's precision and run by its engine. `attempt` counts measurements of the same: each orders
-    its rounds anew. `snapshots` are those of checkpoints from a hub, by id.
+    its rounds anew. `snapshots` are those of checkpoints from a hub, by id. `checkpoint` is the folder in
+    which a training leaves its state, and finds that of one of the same inputs that was broken off. `machine`
+    is the key of the one that the step is done on.
+    `train_processes` is how many train together where the step trains, each on a GPU of its own.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,3 +47,6 @@ class Request(BaseModel):
     trained: Path | None = None
     artifact: Path | None = None
     equal: Path | None = None
+    checkpoint: Path | None = None
+    machine: str | None = None
+    train_processes: int = 1

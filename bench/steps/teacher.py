@@ -14,7 +14,7 @@ from bench.meters.energy import EnergyWindow
 from bench.meters.findings import Findings
 from bench.meters.subject import load_subject
 from bench.nouns.measurement import measured
-from bench.steps.common import prepare_process
+from bench.steps.common import prepare_process, repeatable
 from bench.steps.request import Request
 from bench.tasks.stored import read_task
 from bench.training import Progress
@@ -23,6 +23,7 @@ from compressors.artifact import ARTIFACT
 LOGITS = "logits.safetensors"
 
 
+@repeatable
 def make_teacher(request: Request, folder: Path, progress: Progress) -> Findings:
     """Write the logits below `folder`; its cost is part of every distilled variant's."""
     prepare_process(request.device, request.seed)

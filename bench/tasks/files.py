@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +17,21 @@ from bench.nouns.task import Example, Task
 from bench.tasks.audit import Rows, audit_notes, audit_splits, deduplicate, mark_seen
 from bench.tasks.dataset import parse_dataset_id, read_dataset
 from bench.tasks.split import limit, split
-from bench.tasks.table import LABEL_NAMES, LONGEST_NAME, TEXT_NAMES, Table, bare_name, read_table
+from bench.tasks.table import LABEL_NAMES, LONGEST_NAME, SUFFIXES, TEXT_NAMES, Table, bare_name, read_table
+from bench.visible import visible
 
 VALIDATION_SHARE = 0.1
 WORST_DROPPED_SHARE = 0.2
-NAMED = 5
+LONGEST_LABEL = 200
+MANY_LABELS = 100
+ROWS_PER_AMOUNT = 10
+NAMED, NAMED_COLUMNS = 5, 20
+# Left in labels, where they are data; but two labels that differ by these alone look alike. Tag characters
+# (the flags of England and Scotland) and the signs of Arabic numbers are format characters too, and are seen.
+DIRECTION_MARKS = "\u061c\u200e\u200f"
+UNSEEN = dict.fromkeys(map(ord, DIRECTION_MARKS + "\u00ad\u200b\u2060\u2061\u2062\u2063\u2064\ufeff"))
+# They change how their neighbours are written: in Persian and Indic words, and between emoji.
+JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))
 PAIRS = (
     ("sentence1", "sentence2"),
     ("text1", "text2"),
@@ -77,7 +88,8 @@ def load_files(options: FileOptions) -> Task:
     """The task in the user's files and data sets; see `make_task`."""
     _check(options)
     sources = {"train": options.train, "validation": options.validation, "test": options.test}
-    return make_task({part: read_source(source, part) for part, source in sources.items() if source}, options)
+    given = {part: source for part, source in sources.items() if source is not None}
+    return make_task({part: read_source(source, part) for part, source in given.items()}, options)
 
 
 def read_source(source: str | Path, part: str) -> Table:
@@ -85,12 +97,20 @@ def read_source(source: str | Path, part: str) -> Table:
 
     What exists here is a file, whatever it is called.
     """
+    if not str(source):
+        raise InputError(f"--{part}: the name is empty; give a file or the id of a data set")
     try:
         exists = Path(source).exists()
     except OSError as error:
         raise InputError(f"{source}: no such file ({error.strerror})") from None
     dataset = None if exists else parse_dataset_id(str(source), part)
-    return read_table(Path(source)) if dataset is None else read_dataset(dataset)
+    if dataset is not None:
+        return read_dataset(dataset)
+    if not exists and Path(source).suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{source}: no such file, and no id of a data set; write ORG/NAME[/CONFIG][@REVISION][:SPLIT]"
+        )
+    return read_table(Path(source))
 
 
 def make_task(tables: dict[str, Table], options: FileOptions) -> Task:
@@ -102,7 +122,10 @@ def make_task(tables: dict[str, Table], options: FileOptions) -> Task:
     """
     rows, dropped, notes = _usable_rows(tables, options)
     first = next(iter(tables.values()))
-    labels = _labels(first.source, next(iter(rows.values())))
+    _check_labels(tables, rows)
+    labelled = next(iter(rows.values()))
+    labels = _labels(first.source, labelled)
+    notes += _many_notes(tables, len(labelled), labels, options) + _alike_notes(labels)
     read = {part: _examples(tables[part].source, rows[part], labels) for part in rows}
     parts, divided = _divide(read, read, labels, options)
     splits = audit_splits(parts, labels)
@@ -134,7 +157,7 @@ def make_task(tables: dict[str, Table], options: FileOptions) -> Task:
 
 def _check(options: FileOptions) -> None:
     if (options.test is None) == (options.test_split is None):
-        both = "both were" if options.test else "neither was"
+        both = "both were" if options.test is not None else "neither was"
         raise InputError(f"give one of --test and --test-split; {both} given")
     if options.test_split is not None and not 0 < options.test_split < 1:
         raise InputError(f"--test-split {options.test_split:g} is not a share; give one between 0 and 1")
@@ -168,7 +191,7 @@ def _usable_rows(
         own_columns, matched = _match(part, table, columns)
         rows[part], counts = _clean(table, own_columns)
         dropped |= {f"{part}: {reason}": count for reason, count in counts.items()}
-        notes += matched + _dropped_notes(part, table, counts)
+        notes += matched + _mark_notes(part, table, own_columns) + _dropped_notes(part, table, counts)
     return rows, dropped, notes
 
 
@@ -221,7 +244,7 @@ def choose_columns(table: Table, options: FileOptions) -> tuple[Columns, list[st
     if options.text_columns and options.label_column:
         return columns, []
     unused = [name for name in table.columns if name not in (*text, pair, label)]
-    left_out = f"; left out: {', '.join(map(repr, unused))}" if unused else ""
+    left_out = f"; left out: {_listed(unused, NAMED_COLUMNS)}" if unused else ""
     return columns, [f"guessed: {columns} (--text-column, --label-column){left_out}"]
 
 
@@ -239,7 +262,7 @@ def _guess_label(table: Table, names: list[str]) -> str:
     if len(found) != 1:
         raise InputError(
             f"{table.source}: {'several columns' if found else 'no column'} could be the label"
-            f"; name it with --label-column: {', '.join(map(repr, found or table.columns))}"
+            f"; name it with --label-column: {_listed(found or table.columns, NAMED_COLUMNS)}"
         )
     return found[0]
 
@@ -250,7 +273,7 @@ def _guess_text(table: Table, names: list[str]) -> tuple[str, ...]:
     if not found:
         raise InputError(
             f"{table.source}: no column reads like text; name it with --text-column: "
-            f"{', '.join(map(repr, table.columns))}"
+            f"{_listed(table.columns, NAMED_COLUMNS)}"
         )
     return tuple(found)
 
@@ -301,11 +324,13 @@ def _clean(table: Table, columns: Columns) -> tuple[list[Row], dict[str, int]]:
     """The usable rows of `table`, stripped, and how many were dropped for each reason."""
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
+    used = [name for name in (*columns.text, columns.pair, columns.label) if name is not None]
+    places = {name: table.columns.index(name) for name in used}
     for line, cells in zip(table.lines, table.rows, strict=True):
-        cell = {name: (value or "").strip() for name, value in zip(table.columns, cells, strict=True)}
+        cell = {name: (cells[place] or "").strip() for name, place in places.items()}
         text = " ".join(cell[name] for name in columns.text if cell[name])
         pair = cell[columns.pair] if columns.pair else None
-        label = cell[columns.label]
+        label = _trimmed(cell[columns.label])
         if table.has_header and _repeats_header(cell, columns):
             dropped["repeated header"] += 1
         elif not text:
@@ -329,6 +354,19 @@ def _repeats_header(cell: dict[str, str], columns: Columns) -> bool:
     )
 
 
+def _trimmed(label: str) -> str:
+    """`label` without white space and direction marks at its ends, where spreadsheets leave these."""
+    while (shorter := label.strip().strip(DIRECTION_MARKS)) != label:
+        label = shorter
+    return label
+
+
+def _mark_notes(part: str, table: Table, columns: Columns) -> list[str]:
+    marked = sum(_trimmed(value) != value for value in _values(table, columns.label))
+    said = "direction marks (U+061C, U+200E, U+200F) at the ends of their labels are left out"
+    return [f"{part}: {marked:,} of {len(table.rows):,} rows: {said}"] if marked else []
+
+
 def _dropped_notes(part: str, table: Table, counts: dict[str, int]) -> list[str]:
     if not counts:
         return []
@@ -342,20 +380,102 @@ def _dropped_notes(part: str, table: Table, counts: dict[str, int]) -> list[str]
     return [f"{part}: {total:,} of {len(table.rows):,} rows dropped ({said})"]
 
 
-def _labels(source: str, rows: Iterable[Row]) -> tuple[str, ...]:
-    """The label names in order: numbers by value, then words."""
+def _check_labels(tables: dict[str, Table], rows: dict[str, list[Row]]) -> None:
+    """Raise `InputError` for a label that cannot be a name, in whichever file it stands.
 
-    def order(name: str) -> tuple[float, str]:
-        try:
-            value = float(name)
-        except ValueError:
-            return math.inf, name
-        return (value, name) if math.isfinite(value) else (math.inf, name)
+    A label goes into every table and file that is written, so it must be short, hold nothing that ends a
+    line or turns the text around it, and look like no other. In texts the same characters are data, and stay.
+    """
+    places: dict[str, str] = {}
+    for part, table in tables.items():
+        for row in rows[part]:
+            places.setdefault(row.label, f"{table.source} line {row.line}")
+    alike: dict[str, str] = {}
+    for label, place in places.items():
+        if len(label) > LONGEST_LABEL:
+            raise InputError(
+                f"{place}: a label of {len(label):,} characters; {LONGEST_LABEL} are the most: "
+                "name the column of the labels with --label-column"
+            )
+        shown = label.translate(UNSEEN)
+        if visible(shown) != shown:
+            raise InputError(f"{place}: the label {label!r} holds a control character; take it out")
+        if not shown.translate(JOINERS).strip():
+            raise InputError(f"{place}: nothing of the label {label!r} can be seen; give it a name")
+        look = " ".join(_normal(shown).split())
+        other = alike.setdefault(look, label)
+        if other != label:
+            by_form = _normal(label) == _normal(other)
+            raise InputError(
+                f"{place}: the label {label!a} looks like {other!a} ({places[other]}); write both "
+                f"{'in normal form C of Unicode' if by_form else 'with the same spaces and nothing unseen'}"
+            )
 
-    labels = tuple(sorted({row.label for row in rows}, key=order))
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _labels(source: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    """The label names in order: numbers by value, then words. Raises InputError for one alone."""
+    labels = tuple(sorted({row.label for row in rows}, key=lambda name: (_value(name), name)))
     if len(labels) == 1:
         raise InputError(f"{source}: every row has the label {labels[0]!r}; a classifier needs two or more")
     return labels
+
+
+def _many_notes(
+    tables: dict[str, Table], rows: int, labels: tuple[str, ...], options: FileOptions
+) -> list[str]:
+    """A note on labels so many, and of so few rows each, that they are hardly classes.
+
+    Fewer than two rows each where some are to be held out for the test, or a few each of amounts, which only
+    look like classes. Raises InputError for them where the column was guessed. Without training rows nothing
+    is asked: a checkpoint says what the classes are.
+    """
+    if len(labels) <= MANY_LABELS or "train" not in tables:
+        return []
+    values = [_value(name) for name in labels]
+    amounts = all(map(math.isfinite, values)) and not all(value.is_integer() for value in values)
+    least = 1 if "test" in tables else 2
+    if rows >= (ROWS_PER_AMOUNT if amounts else least) * len(labels):
+        return []
+    what = f"{len(labels):,} different labels in {rows:,} rows, such as {labels[0]!r},"
+    if options.label_column:
+        return [f"train: {what} are taken as classes (--label-column)"]
+    raise InputError(
+        f"{tables['train'].source}: {what} are hardly classes; name their column with --label-column, "
+        "this one too if it is meant, or put amounts into ranges"
+    )
+
+
+def _value(name: str) -> float:
+    """`name` as a number, infinite where it is none."""
+    try:
+        value = float(name)
+    except ValueError:
+        return math.inf
+    return value if math.isfinite(value) else math.inf
+
+
+def _alike_notes(labels: tuple[str, ...]) -> list[str]:
+    """Notes on labels that are easily taken for each other, and that may well be the same one misspelt."""
+    notes = []
+    kinds: dict[str, Callable[[str], str]] = {
+        "case": str.casefold,
+        "joiners (U+200C, U+200D)": lambda label: label.translate(JOINERS),
+    }
+    for what, bare in kinds.items():
+        same: dict[str, list[str]] = {}
+        for label in labels:
+            same.setdefault(bare(label), []).append(label)
+        notes += [
+            f"the labels {' and '.join(map(repr, names))} differ by {what} alone, "
+            "and are classes of their own"
+            for names in same.values()
+            if len(names) > 1
+        ]
+    return notes
 
 
 def _examples(source: str, rows: Sequence[Row], labels: tuple[str, ...]) -> Rows:
@@ -371,8 +491,12 @@ def _examples(source: str, rows: Sequence[Row], labels: tuple[str, ...]) -> Rows
     return tuple(Example(row.text, number[row.label], row.pair) for row in rows)
 
 
-def _and_more(count: int) -> str:
-    return f" and {count - NAMED} more" if count > NAMED else ""
+def _listed(names: Sequence[str], most: int = NAMED) -> str:
+    return ", ".join(map(repr, names[:most])) + _and_more(len(names), most)
+
+
+def _and_more(count: int, most: int = NAMED) -> str:
+    return f" and {count - most:,} more" if count > most else ""
 
 
 def _deduplicated(
@@ -391,7 +515,7 @@ def _deduplicated(
             gone = len(before) - len(rows)
             notes.append(f"{part}: {gone:,} of {len(before):,} rows removed ({why}; --deduplicate)")
         lost = [labels[label] for label in sorted(_classes(before) - _classes(rows))]
-        said = ", ".join(map(repr, lost[:NAMED])) + _and_more(len(lost))
+        said = _listed(lost)
         if lost and (not rows or part == next(iter(cleaned))):
             raise InputError(
                 f"{source}: --deduplicate leaves no row of {said} ({why}); leave it out or add rows"
@@ -464,8 +588,7 @@ def _hold_out(
     ]
     lone = [labels[label] for label in sorted(_classes(parts["train"]) - _classes(parts[part]))]
     if lone:
-        said = ", ".join(map(repr, lone[:NAMED])) + _and_more(len(lone))
-        notes.append(f"{part}: no rows of {said}; their only row each stays in train")
+        notes.append(f"{part}: no rows of {_listed(lone)}; their only row each stays in train")
     return notes
 
 

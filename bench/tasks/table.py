@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import datetime
 import decimal
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import InputError
+from bench.errors import InputError, in_one_line
 
 Row = tuple[str | None, ...]
 
 LONGEST_CELL = 1 << 24
 LONGEST_NAME = 40
+LONGEST_COLUMN = 200
+MOST_SPARSE_COLUMNS = 1_000
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 FORMATS = " and ".join((", ".join(SUFFIXES[:-1]), SUFFIXES[-1]))
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+# What often stands in a file of text instead, by its first bytes, and what to do about it.
+MISTAKEN = {
+    b"PAR1": "is a Parquet file; name it .parquet",
+    b"\x1f\x8b": "is compressed; give it unpacked",
+    b"PK\x03\x04": "is a ZIP archive or a workbook; unpack it, or save the sheet as CSV in UTF-8",
+}
+BOM = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,11 @@ class Table:
 
 
 def bare_name(name: str) -> str:
-    """`name` without case, surrounding space and plural: "Labels" and "label" are the same column."""
-    word = name.strip().casefold()
+    """`name` without case, surrounding space, BOM and plural: "Labels" and "label" are the same column.
+
+    A BOM stands before a name where files were glued together.
+    """
+    word = name.replace(BOM, "").strip().casefold()
     if word.endswith("ies"):
         return word[:-3] + "y"
     if word.endswith("sses"):
@@ -65,8 +80,14 @@ def read_table(path: Path) -> Table:
     JSONL rows may leave keys out (None); numbers and booleans become their `str`, NaN is None.
     Raises InputError for a file that is missing, empty, unreadable or malformed, saying where.
     """
+    if not path.exists():
+        what = "is a link that leads nowhere" if path.is_symlink() else "does not exist"
+        raise InputError(f"{path} {what}; check the path")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name one file in it")
+    if not path.is_file():
+        # A resumed run reads its data again, and a pipe or a device may never end.
+        raise InputError(f"{path} is a pipe or a device; save what comes out of it as a file and give that")
     readers = {
         ".csv": lambda: _read_delimited(path, ","),
         ".tsv": lambda: _read_delimited(path, "\t"),
@@ -76,11 +97,10 @@ def read_table(path: Path) -> Table:
     }
     read = readers.get(path.suffix.lower())
     if read is None:
-        raise InputError(f"{path}: cannot read {path.suffix or 'files without a suffix'}; give {FORMATS}")
+        suffix = path.suffix or "files without a suffix"
+        remedy = "unpack it, or " if path.suffix.lower() in PACKED else ""
+        raise InputError(f"{path}: cannot read {suffix}; {remedy}give {FORMATS}")
     table = read()
-    repeated = {name for name in table.columns if table.columns.count(name) > 1}
-    if repeated:
-        raise InputError(f"{path}: two columns are called {min(repeated)!r}; rename one")
     if not table.columns or not table.rows:
         raise InputError(f"{path} has no rows; give a file with one row per text")
     return table
@@ -89,17 +109,18 @@ def read_table(path: Path) -> Table:
 def _read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the path") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; check its permissions") from None
-    if not data.strip():
+    if not data.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError(f"{path} is empty; give a file with one row per text")
     return data
 
 
 def _read_text(path: Path) -> str:
     data = _read_bytes(path)
+    for beginning, remedy in MISTAKEN.items():
+        if data.startswith(beginning):
+            raise InputError(f"{path} {remedy}")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -111,13 +132,16 @@ def _read_text(path: Path) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{path} line {line}: holds a NUL byte; it is no text or UTF-16: save it as UTF-8")
-    return text.removeprefix("\ufeff")
+    return text.removeprefix(BOM)
 
 
 def _read_delimited(path: Path, delimiter: str) -> Table:
     """Quotes are strict, lines without any cell are skipped, and every row must be as wide as the first."""
+    text = _read_text(path)
+    if _is_record(text.lstrip().partition("\n")[0]):
+        raise InputError(f"{path} line 1: is a JSON object; name a file of one object per line .jsonl")
     csv.field_size_limit(LONGEST_CELL)  # the standard 128 KiB is less than a long document
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     start = 1
@@ -129,19 +153,30 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
-            f"{path}: the row at line {start} is malformed: {error}; double the quotes inside quoted cells"
+            f"{path}: the row at line {start} is malformed: {error}; close every quote, "
+            "and double those inside quoted cells"
         ) from None
     _check_widths(path, rows, lines, delimiter)
     if not _has_header(rows):
         columns = tuple(str(position) for position in range(1, len(rows[0]) + 1))
         return _of_file(path, columns, [tuple(row) for row in rows], lines, has_header=False)
     columns = tuple(name.strip() or str(position) for position, name in enumerate(rows[0], 1))
+    _check_columns(path, columns)
     return _of_file(path, columns, [tuple(row) for row in rows[1:]], lines[1:])
+
+
+def _is_record(line: str) -> bool:
+    try:
+        return line.startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _of_file(
     path: Path, columns: tuple[str, ...], rows: list[Row], lines: list[int], has_header: bool = True
 ) -> Table:
+    if not _is_unicode(str(path.resolve())):
+        raise InputError(f"{path}: this path is not UTF-8; rename the file or its folder")
     folder = path.resolve().parent
     parent = "" if folder == Path.home() else folder.name  # a user's name is no data set's
     name = "/".join(filter(None, (parent, path.stem)))
@@ -192,18 +227,51 @@ def _read_jsonl(path: Path) -> Table:
         if not text.strip():
             continue
         try:
-            record = json.loads(text)
+            record = json.loads(text, object_pairs_hook=_unique_keys)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path} line {line}: not JSON ({error.msg}, column {error.colno}); write one object per line"
+            ) from None
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} line {line}: not JSON ({error}); write one object per line") from None
+            raise InputError(
+                f"{path} line {line}: cannot be read ({in_one_line(error)}); write one flat object per line"
+            ) from None
         if not isinstance(record, dict):
             raise InputError(f"{path} line {line}: not a JSON object; write one object per line")
         records[line] = record
     columns = tuple(dict.fromkeys(name for record in records.values() for name in record))
+    _check_columns(path, columns)
+    written, all_cells = sum(map(len, records.values())), len(columns) * len(records)
+    # Each row gets all columns: rows with keys of their own would fill the memory with empty cells.
+    if len(columns) > MOST_SPARSE_COLUMNS and 2 * written < all_cells:
+        raise InputError(
+            f"{path}: {len(columns):,} different keys leave most cells empty, and {MOST_SPARSE_COLUMNS:,} "
+            "are the most that may; give each row the same keys"
+        )
     rows = [
         to_row(str(path), line, columns, (record.get(name) for name in columns))
         for line, record in records.items()
     ]
     return _of_file(path, columns, rows, list(records))
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that stands twice: RFC 8259 does not say which one holds."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} stands twice")
+    return record
+
+
+def _check_columns(path: Path, columns: tuple[str, ...]) -> None:
+    """Raise `InputError` for names that stand twice or are too long."""
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path}: two columns are called {min(repeated)!r}; rename one")
+    longest = max(columns, key=len, default="")
+    if len(longest) > LONGEST_COLUMN:
+        raise InputError(f"{path}: a column is called {longest[:LONGEST_NAME]!r}…; give it a short name")
 
 
 def _read_parquet(path: Path) -> Table:
@@ -214,10 +282,14 @@ def _read_parquet(path: Path) -> Table:
     try:
         table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)).read()
         columns = tuple(table.column_names)
+        _check_columns(path, columns)
         values = [column.to_pylist() for column in table.columns]
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} is not a readable Parquet file ({reason}); write it again") from None
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file brings up whatever its decoders and converters raise
+        raise InputError(
+            f"{path} is not a readable Parquet file ({in_one_line(error)}); write it again"
+        ) from None
     rows = [
         to_row(str(path), number, columns, cells) for number, cells in enumerate(zip(*values, strict=True), 1)
     ]
@@ -237,10 +309,22 @@ def _cell(value: Any, where: str) -> str | None:
         return None
     if isinstance(value, str):
         # JSON can spell half a surrogate pair, which no tokenizer takes.
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        if not _is_unicode(value):
             raise InputError(f"{where}: holds half a surrogate pair; write the character itself in UTF-8")
+        if len(value) > LONGEST_CELL:
+            raise InputError(f"{where}: holds {len(value):,} characters; {LONGEST_CELL:,} are the most")
         return value
     if isinstance(value, bool | int | float | decimal.Decimal | datetime.date | datetime.time):
         return str(value)
-    kind = "binary" if isinstance(value, bytes) else "nested"
+    kinds: dict[type[Any], str] = {bytes: "binary", list: "nested", dict: "nested"}
+    kind = kinds.get(type(value), type(value).__name__)
     raise InputError(f"{where}: holds a {kind} value; keep only columns of text and numbers")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it holds no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.folder import read_run
+from bench.folder import RunFolder, read_run
+from bench.nouns.run import Run
 from benchmarks.turns import in_turns, timed
 
 
@@ -43,3 +44,22 @@ def test_the_harness_itself_takes_little_of_a_run(benchmark: BenchmarkFixture, t
     share = 1 - used / apart
     benchmark.extra_info |= {"seconds": apart, "harness_share": share}
     assert share < 0.10
+
+
+def test_a_document_of_many_variants_is_written_in_proportion(
+    benchmark: BenchmarkFixture, tmp_path: Path
+) -> None:
+    """The time to replace `run.json`, as after each variant, with 256 results over that with 16."""
+    saved = read_run(next(Path("baselines").glob("*/*-quick.json")))
+    row = saved.results[1]
+
+    def of(rows: int) -> Run:
+        copies = [row.model_copy(update={"seed": seed}) for seed in range(rows)]
+        return saved.model_copy(update={"results": copies})
+
+    few, many, folder = of(16), of(256), RunFolder(tmp_path)
+    contenders = {
+        "16 results": timed(lambda: folder.write(few)),
+        "256 results": timed(lambda: folder.write(many)),
+    }
+    assert in_turns(benchmark, contenders, rounds=15, warm_up_rounds=2)["256 results"] < 1.5 * 256 / 16

@@ -164,6 +164,11 @@ def test_energies_of_different_sources_are_not_put_together() -> None:
     )
 
 
+def test_joules_of_two_machines_are_not_put_together() -> None:
+    elsewhere = bmp50().model_copy(update={"machine": "abc"})
+    assert found(dense(), elsewhere) == "its energy was measured on another machine than dense's"
+
+
 def test_what_is_missing_is_named_with_its_reason() -> None:
     own = bmp50()
     del own.metrics["compress_energy"]

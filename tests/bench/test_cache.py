@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,18 +19,25 @@ import pytest
 from bench import environment
 from bench.cache import (
     Cache,
+    code_fingerprint,
     depends_on_machine,
     files_fingerprint,
     fingerprints,
     link_files,
+    machine_of,
     packages_of,
+    remove,
     step_id,
 )
 from bench.errors import InputError
+from bench.foreign_code import plugins_of
 from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
 from bench.nouns.task import Example, Task
 from bench.steps.request import Request, StepKind
+from compressors import registry
+from compressors.variant import parse_variant
+from tests.bench.meters.documents import run_of
 
 TOY = Task("toy", "rows", ("a", "b"), train=(Example("x", 0),), validation=(), test=())
 BASE: dict[str, Any] = {
@@ -50,10 +62,21 @@ CHANGES: dict[str, Any] = {
     "batch_size": 16,
     "max_length": 128,
     "budget": "standard",
+    "train_processes": 2,
+}
+TRAINING = {
+    "variant",
+    "device",
+    "seed",
+    "epochs",
+    "learning_rate",
+    "batch_size",
+    "max_length",
+    "train_processes",
 }
 MATTERS: dict[StepKind, set[str]] = {
-    "dense": {"variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length"},
-    "compress": {"variant", "device", "seed", "epochs", "learning_rate", "batch_size", "max_length"},
+    "dense": TRAINING,
+    "compress": TRAINING,
     "teacher": {"device", "batch_size", "max_length"},
     "timing": {"variant", "device", "seed", "batch_size", "max_length", "budget"},
     "footprint": {"variant", "device", "seed", "batch_size", "max_length", "budget"},
@@ -124,15 +147,184 @@ def test_where_things_lie_makes_no_other_step() -> None:
     assert identity(task=Path("/elsewhere/task"), dense=Path("/elsewhere/dense")) == identity()
 
 
-def test_a_plugin_counts_by_its_content(tmp_path: Path) -> None:
+def test_a_parameter_makes_another_step_its_default_spelled_out_does_not() -> None:
+    assert identity(variant="bmp:amount=0.25,block=16") != identity(variant="bmp25")
+    assert identity(variant=parse_variant("bmp:amount=0.25").name) == identity(variant="bmp25")
+
+
+@pytest.mark.parametrize("kind", ["dense", "compress", "timing"])
+def test_another_version_of_a_library_or_of_python_makes_other_steps(
+    kind: StepKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def identities() -> tuple[str, str]:
+        code_fingerprint.cache_clear()
+        return identity(kind), fingerprints(TOY)["code"]
+
+    before = identities()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("bench.cache.version", lambda name: "99" if name == "torch" else version(name))
+            later_torch = identities()
+        with monkeypatch.context() as patch:
+            patch.setattr(platform, "python_version", lambda: "3.99.0")
+            later_python = identities()
+        assert identities() == before
+    finally:
+        code_fingerprint.cache_clear()
+    for place in range(2):
+        assert len({before[place], later_torch[place], later_python[place]}) == 3
+
+
+def test_a_changed_row_is_another_task() -> None:
+    other = replace(TOY, train=(Example("y", 0),))
+    known, changed = fingerprints(TOY), fingerprints(other)
+    assert {name for name in known if known[name] != changed[name]} == {"rows"}
+
+
+@pytest.fixture
+def techniques(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test makes known is forgotten after it."""
+    monkeypatch.setattr(registry, "_classes", {})
+    monkeypatch.setattr(registry, "_plugins", set())
+    yield
+    for name in [name for name in sys.modules if name.startswith((registry.PLUGIN, "acme_", "helper_of_"))]:
+        del sys.modules[name]
+
+
+def technique(name: str, factor: str = "1", imports: str = "") -> str:
+    """A file that defines a technique."""
+    return f"""
+from dataclasses import dataclass
+from compressors import Compressor, Phase
+{imports}
+
+@dataclass
+class Scales(Compressor):
+    name = "{name}"
+    phase = Phase.PRECISION
+    summary = "scales"
+    trains = False
+
+    def finish(self, model, context):
+        return model if {factor} else None
+"""
+
+
+@pytest.mark.usefixtures("techniques")
+def test_a_plugin_counts_by_its_content_where_it_takes_part(tmp_path: Path) -> None:
     one, other = tmp_path / "one.py", tmp_path / "other.py"
-    one.write_text("A = 1")
-    other.write_text("A = 1")
-    before = identity(plugins=[one])
-    assert before != identity()
-    assert before == identity(plugins=[other])
-    one.write_text("A = 2")
-    assert before != identity(plugins=[one])
+    one.write_text(technique("one"))
+    other.write_text(technique("other"))
+    registry.add_plugins([one, other])
+    variants = {"one": True, "bmp25+one": True, "other": False, "dense": False, "mp": False}
+
+    def known() -> tuple[dict[str, str], dict[str, str]]:
+        ids = {variant: identity(variant=variant) for variant in variants}
+        return ids, fingerprints(TOY, plugins=[one, other])
+
+    before, run_before = known()
+    one.write_text(technique("one", "2"))
+    after, run_after = known()
+    assert {variant: before[variant] != after[variant] for variant in variants} == variants
+    assert {name for name in run_before if run_before[name] != run_after[name]} == {"plugin one.py"}
+    assert plugins_of("bmp25+one", [one, other]) == [one]
+    assert plugins_of("dense", [one, other]) == []
+
+
+@pytest.mark.usefixtures("techniques")
+def test_where_a_plugin_lies_makes_no_other_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for folder in (tmp_path / "here", tmp_path / "there"):
+        folder.mkdir()
+        (folder / "one.py").write_text(technique("one"))
+        monkeypatch.setattr(registry, "_classes", {})
+        registry.add_plugins([folder / "one.py"])
+        found.append((identity(variant="one"), fingerprints(TOY, plugins=[folder / "one.py"])))
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("techniques")
+def test_what_a_plugin_imported_from_beside_it_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "helper_of_one.py").write_text("FACTOR = 1")
+    (tmp_path / "nobody_s.py").write_text("FACTOR = 1")
+    plugin = tmp_path / "one.py"
+    plugin.write_text(technique("one", "FACTOR", "from helper_of_one import FACTOR"))
+    registry.add_plugins([plugin])
+
+    def known() -> tuple[str, str]:
+        return identity(variant="one"), fingerprints(TOY, plugins=[plugin])["plugin one.py"]
+
+    before = known()
+    (tmp_path / "nobody_s.py").write_text("FACTOR = 2")
+    assert known() == before
+    (tmp_path / "helper_of_one.py").write_text("FACTOR = 2")
+    assert not set(known()) & set(before)
+
+
+@pytest.mark.usefixtures("techniques")
+def test_two_plugins_of_one_file_name_both_count(tmp_path: Path) -> None:
+    plugins = [tmp_path / "a" / "one.py", tmp_path / "b" / "one.py"]
+    for plugin in plugins:
+        plugin.parent.mkdir()
+        plugin.write_text("A = 1")
+    known = [fingerprints(TOY, plugins=plugins)["plugin one.py"]]
+    for plugin in plugins:
+        plugin.write_text("A = 2")
+        known.append(fingerprints(TOY, plugins=plugins)["plugin one.py"])
+    assert len(set(known)) == 3
+
+
+@pytest.mark.usefixtures("techniques")
+def test_a_technique_of_an_installed_package_counts_by_its_sources_and_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package, about = tmp_path / "acme_squeeze", tmp_path / "acme_squeeze-1.0.dist-info"
+    package.mkdir()
+    about.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "factors.py").write_text("FACTOR = 1")
+    (package / "scales.py").write_text(technique("squeeze", "FACTOR", "from .factors import FACTOR"))
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-squeeze\nVersion: 1.0\n")
+    (about / "top_level.txt").write_text("acme_squeeze\n")
+    (about / "entry_points.txt").write_text("[bench.compressors]\nsqueeze = acme_squeeze.scales:Scales\n")
+
+    def known(variant: str = "squeeze+onnx") -> tuple[str, dict[str, str]]:
+        environment.distributions.cache_clear()
+        environment.module_version.cache_clear()
+        return identity(variant=variant), fingerprints(TOY, variants=["dense", variant, "squeeze"])
+
+    try:
+        before, unconcerned = known(), identity(variant="bmp25")
+        (package / "factors.py").write_text("FACTOR = 2")
+        edited = known()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-squeeze\nVersion: 1.1\n")
+        released = known()
+        assert identity(variant="bmp25") == unconcerned
+    finally:
+        environment.distributions.cache_clear()
+        environment.module_version.cache_clear()
+    assert len({before[0], edited[0], released[0]}) == 3
+    values = {run["compressor squeeze"] for _, run in (before, edited, released)}
+    assert len(values) == 3
+    assert "compressor onnx" not in before[1]
+
+
+def test_making_depends_on_hardware_and_threads_measuring_on_settings_too() -> None:
+    here = run_of().environment
+    kinds: tuple[StepKind, ...] = ("dense", "compress", "timing", "footprint")
+
+    def changed(**update: Any) -> set[str]:
+        there = here.model_copy(update=update)
+        return {kind for kind in kinds if machine_of(kind, "bmp50", here) != machine_of(kind, "bmp50", there)}
+
+    assert changed() == changed(load=9.9) == set()
+    assert changed(governor="performance") == {"timing", "footprint"}
+    for update in ({"machine_key": "ff"}, {"threads": 7}, {"variables": {"MKL_CBWR": "COMPATIBLE"}}):
+        assert changed(**update) == set(kinds)
 
 
 @pytest.mark.parametrize("variant", ["load:{}", "kd:student={}+mp"])
@@ -175,6 +367,7 @@ def worked(cache: Cache, name: str, value: float = 1.0) -> Path:
     findings = Findings(metrics={"speedup": measured("speedup", value, "paired")})
     (folder / "findings.json").write_text(findings.model_dump_json())
     (folder / "artifact").mkdir()
+    (folder / "artifact" / "model.safetensors").write_bytes(b"weights")
     return folder
 
 
@@ -201,6 +394,38 @@ def test_an_unfinished_step_is_never_found(tmp_path: Path) -> None:
     assert cache.find("compress", "compress-2") is None
 
 
+@pytest.mark.parametrize("file", ["findings.json", "files.json", "artifact/model.safetensors"])
+@pytest.mark.parametrize("left", [0, 3, None])
+def test_a_step_that_lost_a_file_or_part_of_it_is_not_found(
+    tmp_path: Path, file: str, left: int | None
+) -> None:
+    cache = Cache(tmp_path)
+    kept = cache.keep("compress", "compress-1", worked(cache, "compress-1"))
+    assert cache.find("compress", "compress-1")
+    if left is None:
+        (kept.folder / file).unlink()
+    else:
+        os.truncate(kept.folder / file, left)
+    assert cache.find("compress", "compress-1") is None
+    cache.keep("compress", "compress-1", worked(cache, "compress-1"))
+    assert cache.find("compress", "compress-1")
+
+
+def test_what_was_made_later_does_not_make_a_step_incomplete(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    kept = cache.keep("compress", "compress-1", worked(cache, "compress-1"))
+    (kept.folder / "artifact" / "model.onnx").write_bytes(b"graph")
+    assert cache.find("compress", "compress-1")
+
+
+def test_to_find_a_step_is_to_use_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    kept = cache.keep("compress", "compress-1", worked(cache, "compress-1"))
+    os.utime(kept.folder, (1e9, 1e9))
+    assert cache.find("compress", "compress-1")
+    assert kept.folder.stat().st_mtime > 1.7e9
+
+
 def test_beginning_again_starts_from_an_empty_folder(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     worked(cache, "compress-1")
@@ -218,10 +443,86 @@ def test_keeping_again_replaces_what_was_kept(tmp_path: Path) -> None:
     assert found.findings.metrics["speedup"].value == 2.0
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_model_that_another_process_kept_meanwhile_stays(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    ours = worked(cache, "compress-1", 1.0).rename(tmp_path / "ours")
+    theirs = cache.keep("compress", "compress-1", worked(cache, "compress-1", 2.0))
+    weights = (theirs.folder / "artifact" / "model.safetensors").stat().st_ino
+    assert cache.keep("compress", "compress-1", ours).findings.metrics["speedup"].value == 1.0
+    assert (theirs.folder / "artifact" / "model.safetensors").stat().st_ino == weights
+    assert [folder.name for folder in tmp_path.iterdir()] == ["compress-1"]
+
+
+KEEPER = """
+import sys
+from pathlib import Path
+from bench.cache import Cache
+from bench.meters.findings import Findings
+
+cache, kind = Cache(Path(sys.argv[1])), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(100):
+    folder = cache.fresh_folder("step")
+    (folder / "findings.json").write_text(Findings().model_dump_json())
+    cache.keep(kind, "step", folder)
+"""
+
+
+@pytest.mark.parametrize("kind", ["compress", "timing"])
+def test_processes_that_keep_the_same_step_at_once_do_not_disturb_each_other(
+    tmp_path: Path, kind: StepKind
+) -> None:
+    words = [sys.executable, "-c", KEEPER, str(tmp_path), kind]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    keepers = [subprocess.Popen(words, text=True, **pipes) for _ in range(2)]
+    for keeper in keepers:
+        assert keeper.stdout
+        assert keeper.stdout.readline() == "ready\n"
+    for keeper in keepers:
+        assert keeper.stdin
+        keeper.stdin.write("go\n")
+        keeper.stdin.flush()
+    for keeper in keepers:
+        _, errors = keeper.communicate(timeout=60)
+        assert keeper.returncode == 0, errors
+    assert Cache(tmp_path).find(kind, "step")
+    assert [folder.name for folder in tmp_path.iterdir()] == ["step"]
+
+
+def test_a_step_that_is_gone_is_removed_without_complaint(tmp_path: Path) -> None:
+    remove(tmp_path / "compress-1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_dead_runs_left_is_cleared_and_nothing_else(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    step, live = "compress-0123456789abcdef", os.getpid()
+    dead = {f"{step}.{gone.pid}", f"{step}.{live}.{gone.pid}.removed"}
+    ours = {step, f"{step}.{live}", f"{step}.checkpoint", "task-0123456789abcdef-scratch"}
+    users = {
+        f"notes.{gone.pid}",
+        f"probe.{gone.pid}",
+        f"backup.{gone.pid}.removed",
+        f"{step}.99999999999999999999",
+    }
+    for name in dead | ours | users:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("")
+    Cache(tmp_path).prepare()
+    assert {folder.name for folder in tmp_path.iterdir()} == ours | users
+
+
+def test_a_cache_that_cannot_be_written_is_refused_and_nothing_left(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--cache .*file: cannot be written"):
-        Cache(tmp_path / "file").begin("compress-1", request())
+        Cache(tmp_path / "file").check(0)
+    with pytest.raises(InputError, match="MB needed"):
+        Cache(tmp_path / "cache").check(10**18)
+    with pytest.raises(InputError, match="cannot be written"):
+        Cache(tmp_path / ("x" * 300)).check(0)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 def tree(folder: Path) -> Path:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bench import cli
 from bench.cli.resume import changes
 from bench.nouns.run import Result
 from tests.bench.meters.documents import run_of
@@ -65,6 +68,12 @@ def test_help_needs_neither_pydantic_nor_numpy(tmp_path: Path) -> None:
         (["run", "--quick", "--thorough"], "choose one"),
         (["run", "--keep", "some"], "--keep some"),
         (["run", "--out", "rows.csv"], "not a folder"),
+        (["run", "--shard", "3/2"], "write I/N"),
+        (["run", "--shard", "1/2", "--save-baseline", "main"], "of a whole sweep"),
+        (["run", "--shard", "1/2", "--baseline", "main"], "of a whole sweep"),
+        (["run", "--executor", "slurm"], "write ray"),
+        (["run", "--storage", "/mnt/x"], "add --executor"),
+        (["run", "--train-processes", "0"], "--train-processes 0"),
         (["run", "--resume", "absent"], "absent"),
         (["report", "absent"], "absent"),
         (["report"], "no run"),
@@ -128,3 +137,35 @@ def test_an_extra_that_came_later_is_no_change_unless_a_result_was_made_with_it(
     assert changed("onnxruntime", pruned="ok", exported="ok") == "a library"
     assert changed("torchao", pruned="ok", exported="ok") is None
     assert changed("torch", pruned="ok", exported="skipped") == "a library"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EMFILE, "allow more open files"),
+        (errno.EROFS, "name a folder elsewhere"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_line_with_a_remedy(
+    number: int, remedy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused() -> None:
+        raise OSError(number, os.strerror(number), "a\x1b[2Jfile")
+
+    monkeypatch.setattr(cli, "app", refused)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said.startswith(f"bench: {os.strerror(number)} (a\\x1b[2Jfile); {remedy}")
+    assert said.count("\n") == 1
+
+
+def test_any_other_error_of_the_system_is_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+    monkeypatch.setattr(cli, "app", broken)
+    with pytest.raises(FileNotFoundError):
+        cli.main()

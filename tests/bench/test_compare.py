@@ -161,6 +161,46 @@ def test_a_threshold_that_no_row_can_be_judged_by_does_not_pass() -> None:
     assert lost.outcome == "not comparable"
 
 
+def test_figures_that_depend_on_the_batch_are_not_compared_with_those_of_another() -> None:
+    memory, size = (measured(name, 4096.0, "count") for name in ("peak_memory_allocator", "disk_size"))
+    one_row = timed("latency_b1_p50", 0.004)
+    found = {
+        "peak_memory_allocator": memory,
+        "disk_size": size,
+        "speedup": ratio(2.0),
+        "latency_b1_p50": one_row,
+    }
+    whole, halved = row(metrics=found), row(metrics=found | {"speedup": ratio(3.0)})
+    after = run(halved.model_copy(update={"batch_size": 16}))
+    changes = compared(run(whole), after, "speedup:5%", "peak_memory_allocator:5%", "accuracy:1pt").changes
+    for metric in ("speedup", "peak_memory_allocator"):
+        assert (the(changes, metric).word, the(changes, metric).gate) == ("not comparable", "not comparable")
+        assert "smaller batches" in the(changes, metric).reason
+    assert the(changes, "accuracy").gate == "passes"
+    assert [the(changes, metric).word for metric in ("disk_size", "latency_b1_p50")] == ["same", "same"]
+
+
+def test_figures_of_a_row_that_was_measured_elsewhere_are_not_compared() -> None:
+    size = measured("disk_size", 4096.0, "count")
+    there = row_of(speedup=ratio(1.5), throughput=timed("throughput", 100), disk_size=size)
+    elsewhere = there.model_copy(update={"machine": "abc"})
+    changes = compared(run(there), run(elsewhere), "speedup:5%").changes
+    for metric in ("speedup", "throughput"):
+        assert the(changes, metric).word == "not comparable"
+        assert "another machine" in the(changes, metric).reason
+    assert the(changes, "speedup").gate == "not comparable"
+    assert the(changes, "disk_size").word == "same"
+    assert the(compared(run(elsewhere), run(elsewhere)).changes, "throughput").word == "same"
+
+
+def test_which_gpu_was_used_changes_nothing() -> None:
+    before, after = run(row()), run(row())
+    for each, number in ((before, "0"), (after, "1")):
+        variables = {**each.environment.variables, "CUDA_VISIBLE_DEVICES": number}
+        each.environment = each.environment.model_copy(update={"variables": variables})
+    assert compared(before, after).mismatches == []
+
+
 def test_a_variant_that_fails_now_stops_the_gate_and_one_that_came_back_does_not() -> None:
     failed = Result(variant="bmp50", seed=0, status="failed", reason="out of memory")
     broken = compared(run(row()), run(failed))

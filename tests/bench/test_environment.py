@@ -24,6 +24,7 @@ from bench.environment import (
     fingerprint,
     frequency_governor,
     git_commit,
+    gpus,
     is_shared,
     limiting_group,
     precision_cautions,
@@ -176,17 +177,28 @@ def test_how_threads_wait_is_left_to_the_user(
 def test_the_users_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(environment, "device_count", lambda: 2)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert worker_environment() == {
         "OMP_NUM_THREADS": str(cores()),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "0",
         "HF_HUB_OFFLINE": "1",
+        "BENCH_GPUS": "0,1",
     }
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
-    assert worker_environment() == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "3"}
+    ours = worker_environment()
+    assert ours == {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": "3",
+        "BENCH_GPUS": "3,1",
+    }
+    for name, value in ours.items():
+        monkeypatch.setenv(name, value)
+    assert gpus() == ["3", "1"], "a worker knows of what it does not see"
+    assert worker_environment() == {"CUDA_VISIBLE_DEVICES": "3"}
 
 
 def test_starting_workers_leaves_our_own_environment_alone() -> None:

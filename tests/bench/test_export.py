@@ -25,7 +25,6 @@ from bench.errors import InputError
 from bench.folder import RunFolder
 from bench.nouns.measurement import measured
 from bench.nouns.run import Result, Run
-from bench.options import Options
 from compressors import artifact
 from compressors.bmp import BlockMovementPruning
 from compressors.variant import parse_variant
@@ -65,7 +64,7 @@ def write_run(
     place: Path, tokenizer: PreTrainedTokenizerBase, models: dict[str, PreTrainedModel], **update: object
 ) -> Path:
     """A run folder that holds the artifacts of these variants; its document says what `update` does."""
-    folder = RunFolder.create(place, Options(), 0)
+    folder = RunFolder.create(place, 0)
     results: list[Result] = []
     for variant, model in models.items():
         made = place.parent / f"{place.name}-{len(results)}"
@@ -352,7 +351,7 @@ def test_a_disk_that_fills_up_leaves_nothing(run: Path, tmp_path: Path) -> None:
 
 def test_the_seed_that_was_asked_for(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     place = tmp_path / "run"
-    folder, results = RunFolder.create(place, Options(), 0), []
+    folder, results = RunFolder.create(place, 0), []
     for seed in (4, 7):
         artifact.save(tiny(seed=seed), tokenizer, parse_variant("dense"), tmp_path / f"made{seed}")
         name = folder.add_artifact(f"dense.seed{seed}", tmp_path / f"made{seed}")

@@ -32,12 +32,14 @@ RESULT = Result(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    return RunFolder.create(tmp_path / "run", Options(seed=7, out=tmp_path / "run"), 0)
+    made = RunFolder.create(tmp_path / "run", 0)
+    made.begin(Options(seed=7, out=tmp_path / "run"))
+    return made
 
 
 def refusal(out: Path, needed_bytes: int = 0) -> str:
     with pytest.raises(InputError) as caught:
-        RunFolder.create(out, Options(), needed_bytes)
+        RunFolder.create(out, needed_bytes)
     message = str(caught.value)
     assert message.startswith(f"--out {out}: ")
     assert "\n" not in message
@@ -62,7 +64,7 @@ def test_a_run_is_read_as_it_was_written(folder: RunFolder) -> None:
 
 
 def test_writing_again_replaces_the_whole_document(folder: RunFolder) -> None:
-    folder.write(run_of(*[RESULT] * 20))
+    folder.write(run_of(*(RESULT.model_copy(update={"seed": seed}) for seed in range(20))))
     folder.write(run_of())
     assert folder.read() == run_of()
     assert sorted(file.name for file in folder.path.iterdir()) == ["options.json", "run.json"]
@@ -157,7 +159,7 @@ def test_a_folder_that_holds_a_run_is_refused(folder: RunFolder) -> None:
 
 def test_a_folder_without_a_run_is_used(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    RunFolder.create(tmp_path, Options(), 0)
+    RunFolder.create(tmp_path, 0)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -190,10 +192,9 @@ import resource, sys
 from pathlib import Path
 from bench.errors import InputError
 from bench.folder import RunFolder
-from bench.options import Options
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 try:
-    RunFolder.create(Path(sys.argv[1]), Options(), 0)
+    RunFolder.create(Path(sys.argv[1]), 0)
 except InputError as error:
     print(error)
 """
@@ -211,8 +212,9 @@ def test_without_out_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="no run in"):
         latest_run()
-    folders = [RunFolder.create(None, Options(), 0) for _ in range(3)]
+    folders = [RunFolder.create(None, 0) for _ in range(3)]
     for number, folder in enumerate(folders):
+        folder.begin(Options())
         folder.write(run_of())
         os.utime(folder.path / "options.json", (number, number))
     assert len({folder.path for folder in folders}) == 3

@@ -16,10 +16,16 @@ from bench.folder import read_run
 from tests.commands import bench, command, environment, write_rows
 
 PLUGIN = '''
+import ctypes
 import os
 import signal
+import subprocess
+import time
 from dataclasses import dataclass
 
+import torch
+
+from bench.errors import Refusal
 from compressors import Compressor, Phase
 
 
@@ -36,12 +42,88 @@ class Breaks(Compressor):
     how: str = "raise"
 
     def finish(self, model, context):
+        print("about to break by", self.how, flush=True)
         if self.how == "raise":
             raise RuntimeError("broken on purpose")
         if self.how == "exit":
             os._exit(3)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "sysexit":
+            raise SystemExit("gone")
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "segfault":
+            ctypes.string_at(0)
+        if self.how == "notes":
+            context.notes.append(3)
+        if self.how == "surrogate":
+            raise RuntimeError("cannot read caf\\udce9.txt")
+        if self.how == "refuse":
+            raise Refusal("for a long reason: " + "LABEL=Name," * 100 + "the last")
+        if self.how == "memory":
+            torch.empty(1 << 60)
+        if self.how == "hang":
+            subprocess.Popen(["sleep", "SECONDS"])
+            while True:
+                time.sleep(1)
+        if self.how == "silent":
+            os.closerange(3, 1000)
+            time.sleep(1000)
+        return model
+
+
+@dataclass
+class Silent(Compressor):
+    """Cannot say why it is not faster."""
+
+    name = "silent"
+    phase = Phase.PRECISION
+    summary = "does nothing"
+    trains = False
+
+    def why_not_faster(self, parts, device, cpu_features):
+        raise KeyError("no reason")
+
+
+@dataclass
+class Diverges(Compressor):
+    """Makes the loss no number after a few steps."""
+
+    name = "diverges"
+    phase = Phase.MASKS
+    summary = "breaks the loss"
+
+    def loss(self, model, batch, outputs, context):
+        return outputs.logits.sum() * float("nan")
+
+
+class Narrow(torch.nn.Module):
+    def __init__(self, model, most):
+        super().__init__()
+        self.model, self.most, self.config, self.dtype = model, most, model.config, model.dtype
+
+    def forward(self, **inputs):
+        if len(inputs["input_ids"]) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.model(**inputs)
+
+
+@dataclass
+class Large(Compressor):
+    """Runs out of memory with more than so many rows."""
+
+    name = "large"
+    phase = Phase.RUNTIME
+    summary = "takes few rows"
+    argument = "most"
+    trains = False
+
+    most: int = 16
+
+    def runtime(self, model, folder, device):
+        return Narrow(model, self.most)
 '''
+# Of this process alone, so that it can be told from any other that sleeps.
+SECONDS = f"{3_600 + os.getpid()}"
 ASKED = ("--train", "rows.csv", "--test-split", "0.3", "--quick", "--dense-epochs", "1")
 
 
@@ -50,26 +132,78 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rows and the plugin."""
     cwd = tmp_path_factory.mktemp("isolation")
     write_rows(cwd / "rows.csv", 200)
-    (cwd / "breaks.py").write_text(PLUGIN)
+    (cwd / "breaks.py").write_text(PLUGIN.replace("SECONDS", SECONDS))
     return cwd
 
 
-def test_failures_are_rows_with_reasons_and_the_rest_is_measured(folder: Path) -> None:
-    variants = "breaks,breaks:exit,breaks:kill,mp"
-    done = bench("run", *ASKED, "--plugin", "breaks.py", "--variants", variants, "--out", "run", cwd=folder)
-    assert done.returncode == 1
+KINDS = {
+    "breaks": ("error", "RuntimeError: broken on purpose"),
+    "breaks:exit": ("crashed", "exit code 3"),
+    "breaks:sysexit": ("error", "SystemExit: gone"),
+    "breaks:kill": ("killed", "signal 9"),
+    "breaks:segfault": ("crashed", "signal 11"),
+    "breaks:notes": ("error", "Input should be a valid string"),
+    "breaks:surrogate": ("error", "cannot read caf\\udce9.txt"),
+    "breaks:memory": ("out of memory", "can't allocate memory"),
+    "breaks:hang": ("timeout", "--timeout"),
+    "breaks:silent": ("crashed", "silent"),
+    "diverges": ("diverged", "the training loss became nan"),
+}
+
+
+def test_each_end_is_a_row_of_its_kind_and_the_rest_is_measured(folder: Path) -> None:
+    asked = (
+        "--plugin",
+        "breaks.py",
+        "--timeout",
+        "100",
+        "--variants",
+        ",".join([*KINDS, "breaks:refuse", "silent", "mp"]),
+    )
+    done = bench("run", *ASKED, *asked, "--out", "run", cwd=folder)
+    assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     run = read_run(folder / "run")
     assert run.status == "complete"
-    reasons = {result.variant: result.reason for result in run.results if result.status == "failed"}
-    assert list(reasons) == ["breaks", "breaks:exit", "breaks:kill"]
-    assert "broken on purpose" in str(reasons["breaks"])
-    assert "exit code 3" in str(reasons["breaks:exit"])
-    assert "signal 9" in str(reasons["breaks:kill"])
-    assert [result.variant for result in run.results if result.status == "ok"] == ["dense", "mp"]
-    assert "broken on purpose" in done.stdout
-    logs = (folder / "run/logs/breaks-compress.txt").read_text()
-    assert "RuntimeError: broken on purpose" in logs
+    assert [result.variant for result in run.results if result.status == "ok"] == ["dense", "silent", "mp"]
+    shown = " ".join(done.stdout.split())
+    failed = {result.variant: result for result in run.results if result.status == "failed"}
+    assert list(failed) == list(KINDS)
+    for variant, (kind, words) in KINDS.items():
+        failure = failed[variant].failure
+        assert failure is not None
+        assert (failure.kind, failure.step) == (kind, "compress")
+        assert words in str(failed[variant].reason)
+        assert words in shown
+        last = "about to break by" if kind in ("crashed", "killed", "timeout") else words
+        assert any(last in line for line in failure.log)
+    refused = run.result("breaks:refuse")
+    assert refused is not None
+    assert (refused.status, str(refused.reason)[-8:]) == ("skipped", "the last")
+    silent = run.result("silent")
+    assert silent is not None
+    assert any("breaks.py" in note and "KeyError" in note for note in silent.notes)
+    assert "RuntimeError: broken on purpose" in (folder / "run/logs/breaks-compress.txt").read_text()
+    sleeping = [each.info["cmdline"] for each in psutil.process_iter(["cmdline"])]
+    assert ["sleep", SECONDS] not in sleeping
+
+
+def test_too_little_memory_halves_the_batch_once_and_says_so(folder: Path) -> None:
+    asked = ("--plugin", "breaks.py", "--variants", "large,large:17,large:8,mp", "--out", "large")
+    done = bench("run", *ASKED, *asked, cwd=folder)
+    assert done.returncode == 1, done.stderr
+    run = read_run(folder / "large")
+    halved, hopeless, other = (run.result(name) for name in ("large", "large:8", "mp"))
+    assert halved is not None
+    assert hopeless is not None
+    assert other is not None
+    assert (halved.status, halved.batch_size, other.batch_size) == ("ok", 16, None)
+    assert halved.scenarios["batch 16"].metrics["speedup"] == halved.metrics["speedup"]
+    assert hopeless.failure is not None
+    assert (hopeless.failure.kind, hopeless.failure.step) == ("out of memory", "timing")
+    assert "smaller-batch" in [caution.code for caution in run.environment.warnings]
+    shown = " ".join(done.stdout.split())
+    assert "32 rows did not fit into memory: large 16 rows at a time, large:17 16 rows at a time" in shown
 
 
 def test_a_family_that_cannot_be_pruned_is_skipped(folder: Path) -> None:
@@ -106,10 +240,10 @@ def test_a_family_that_cannot_be_pruned_is_skipped(folder: Path) -> None:
     assert "mobilebert" in dense.unavailable["encoder_parameters"]
 
 
-def test_an_interrupt_leaves_a_whole_document_and_no_workers(folder: Path) -> None:
-    out = folder / "interrupted"
+def begun(folder: Path, out: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    """A run that has begun to train, in a session of its own."""
     process = subprocess.Popen(
-        command("run", *ASKED, "--variants", "mp,bmp25", "--cache", "fresh", "--out", out),
+        command("run", *ASKED, *arguments, "--out", out),
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -121,13 +255,58 @@ def test_an_interrupt_leaves_a_whole_document_and_no_workers(folder: Path) -> No
     while not (out / "predictions/dense.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     time.sleep(1)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 143, marks=pytest.mark.slow),
+    ],
+)
+def test_an_end_from_outside_leaves_a_whole_document_and_no_workers(
+    folder: Path, number: signal.Signals, code: int
+) -> None:
+    out = folder / f"ended-{code}-{number}"
+    process = begun(folder, out, "--variants", "mp,bmp25", "--cache", f"fresh-{number}")
     workers = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
+    assert len(workers) > 1
+    os.kill(process.pid, number)
     shown, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     document = json.loads((out / "run.json").read_text())
     assert document["status"] == "interrupted"
     assert [result["variant"] for result in document["results"]][:1] == ["dense"]
     assert "dense" in shown
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_leaves_no_workers(folder: Path) -> None:
+    process = begun(folder, folder / "killed", "--variants", "mp,bmp25", "--cache", "fresh-killed")
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) > 1
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+
+
+def test_two_runs_in_one_folder_are_refused(folder: Path) -> None:
+    out = folder / "shared"
+    process = begun(folder, out, "--variants", "mp,bmp25", "--cache", "fresh-shared")
+    try:
+        for asked in (("run", "--resume", out), ("run", *ASKED, "--out", out)):
+            refused = bench(*asked, cwd=folder)
+            assert refused.returncode == 2
+            assert refused.stderr.count("\n") == 1
+        assert f"process {process.pid} is working there" in bench("run", "--resume", out, cwd=folder).stderr
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+    again = bench("run", "--resume", out, cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert [row.variant for row in read_run(out).results] == ["dense", "mp", "bmp25"]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
 from bench.environment import cores
 from bench.errors import InputError
 from bench.meters.nvml import devices
-from bench.options import Options, read_paddings, read_shapes, read_thread_counts
+from bench.options import (
+    Options,
+    read_duration_s,
+    read_paddings,
+    read_shapes,
+    read_thread_counts,
+)
 from bench.plan import Plan, default_length, make_plan, scratch_epochs
 from bench.tasks.stored import fingerprint
 
@@ -58,8 +66,9 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (tmp_path / folder).mkdir()
         config = {"model_type": "bert", "id2label": {str(i): f"LABEL_{i}" for i in range(classes)}}
         (tmp_path / folder / "config.json").write_text(json.dumps(config))
-        (tmp_path / folder / "model.safetensors").write_bytes(b"")
-    (tmp_path / "model" / "model.safetensors").write_bytes(b"")
+    for folder in ("model", "three", "four"):
+        save_file({}, tmp_path / folder / "model.safetensors")
+        (tmp_path / folder / "vocab.txt").write_text("[PAD]")
     (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"")
     cwd = tmp_path / "cwd"
     cwd.mkdir()
@@ -254,7 +263,7 @@ def test_a_model_from_scratch_sees_enough_rows(rows: int, epochs: float) -> None
         ("bert", 512, None, 512),
         ("bench-pruned-bert", 512, None, 512),
         ("xlm-roberta", 514, None, 512),
-        ("of-another-kind", 300, None, 298),
+        ("camembert", 300, None, 298),
         ("bert", 4096, None, 512),
         ("bert", None, None, 512),
         ("bert", 512, 128, 128),
@@ -424,3 +433,16 @@ def forget_plugins() -> Iterator[None]:
     yield
     for name in set(compressor_classes()) - set(before):
         del compressor_classes()[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("1.5s", 1.5), ("30m", 1_800), (" 2h ", 7_200), ("7d", 604_800)]
+)
+def test_a_time_is_a_number_and_a_unit(text: str, seconds: float) -> None:
+    assert read_duration_s("--timeout", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0m", "-5", "1e3", "nan", "5 minutes", "m", "1" * 10, "٣m"])
+def test_anything_else_is_no_time(text: str) -> None:
+    with pytest.raises(InputError, match=f"^--timeout {re.escape(text)}: write a time such as"):
+        read_duration_s("--timeout", text)

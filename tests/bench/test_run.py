@@ -283,11 +283,13 @@ def test_resume_refuses_a_run_whose_data_changed(finished: Finished) -> None:
     assert "its data changed since" in refused.stderr
 
 
-def test_other_threads_do_not_take_over_timings(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_threads_take_over_neither_timings_nor_models(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     done = bench("run", *ASKED, "--variants", "dense", "--out", "one-thread", "--json", cwd=finished.cwd)
     [dense] = json.loads(done.stdout)["results"]
-    assert dense["cached"] == ["dense"]
+    assert dense["cached"] == [], "other threads sum in another order"
 
 
 def test_an_artifact_is_measured_by_its_path(finished: Finished) -> None:

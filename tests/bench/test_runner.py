@@ -8,7 +8,7 @@ from bench.meters.findings import Findings
 from bench.nouns.measurement import measured
 from bench.nouns.run import Result
 from bench.nouns.verdict import SpeedVerdict, SpeedWord
-from bench.runner import add_shared_cost, explain_speed, take_over
+from bench.workbench import add_shared_cost, explain_speed, take_over
 from compressors.variant import parse_variant
 
 NAME = "compress_energy"

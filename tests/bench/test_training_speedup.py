@@ -65,6 +65,11 @@ def test_what_is_not_trained_says_so() -> None:
     assert found["mp"] == "nothing is trained"
 
 
+def test_steps_on_two_machines_are_not_compared() -> None:
+    elsewhere = row("bmp50", 0.5).model_copy(update={"machine": "abc"})
+    assert ratios(row("ft", 1.0), elsewhere)["bmp50"] == "ft's training was timed on another machine"
+
+
 def test_each_seed_is_compared_with_its_own() -> None:
     rows = [row("ft", 1.0, 0), row("ft", 3.0, 1), row("kd", 0.5, 0), row("kd", 0.5, 1)]
     assert ratios(*rows) == {"ft@0": 1.0, "ft@1": 1.0, "kd@0": 2.0, "kd@1": 6.0}

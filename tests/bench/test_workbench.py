@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +16,14 @@ from bench.errors import BenchError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import CO2_OF
 from bench.meters.findings import Findings
+from bench.nouns.measurement import measured
 from bench.nouns.run import Result
 from bench.options import Options
 from bench.plan import make_plan
-from bench.runner import Workbench
+from bench.runner import begin, drop_artifacts
 from bench.steps.request import Request
+from bench.storage import Storage
+from bench.workbench import Workbench, drop_foreign_costs
 from bench.worker import PREDICTIONS
 from bench.workers import StepFailed, Workers
 from compressors.artifact import ARTIFACT
@@ -59,10 +63,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rehearsal:
 
     monkeypatch.chdir(tmp_path)
     options = Options(limit=60, limit_test=30, device="cpu", out=tmp_path / "run", cache=tmp_path / "cache")
-    folder = RunFolder.create(options.out, options, 0)
+    folder = RunFolder.create(options.out, 0)
     workers = Workers()
     made = Rehearsal(make_plan(options), folder, workers, LineDisplay(Console(quiet=True)), fingerprint())
-    monkeypatch.setattr(workers, "run", lambda work, stage: made.rehearse(work))
+    monkeypatch.setattr(workers, "run", lambda work, stage, limit_s: made.rehearse(work))
     return made
 
 
@@ -145,9 +149,8 @@ def test_the_cache_keeps_no_model_but_those_to_be_kept(
 ) -> None:
     found = rows(bench, "dense", "bmp50", "bmp50+unpadded")
     assert cached(bench) == ["bmp50", "bmp50+unpadded", "dense", "unpadded"]
-    bench.drop_artifacts(
-        [row for row in found if row.variant not in kept], [row for row in found if row.variant in kept]
-    )
+    drop_artifacts(bench.folder, begin(bench.plan, "run"), [row for row in found if row.variant not in kept])
+    bench.drop_models([row for row in found if row.variant in kept])
     assert cached(bench) == left
     assert [row.variant for row in found if row.artifact] == list(kept)
     for row in found:
@@ -160,6 +163,42 @@ def test_a_missing_package_is_said_before_any_step(bench: Rehearsal, monkeypatch
     assert row.status == "skipped"
     assert "pip install 'compressed-transformer-bench[torchao]'" in (row.reason or "")
     assert bench.asked == []
+
+
+def test_models_are_taken_over_from_the_storage_by_a_machine_of_another_kind(
+    bench: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own measurements are made there all the same, and its own model of what no other has made."""
+
+    def on_another_machine(name: str, key: str) -> Rehearsal:
+        plan = dataclasses.replace(bench.plan, cache=tmp_path / name)
+        plan.cache.mkdir()
+        environment = bench.environment.model_copy(update={"machine_key": key})
+        made = Rehearsal(
+            plan, bench.folder, bench.workers, bench.display, environment, storage, bench.environment
+        )
+        monkeypatch.setattr(bench.workers, "run", lambda work, listen, limit_s: made.rehearse(work))
+        return made
+
+    storage = Storage(str(tmp_path / "storage"))
+    first = on_another_machine("first", bench.environment.machine_key)
+    assert [row.status for row in rows(first, "dense", "bmp50")] == ["ok", "ok"]
+    second = on_another_machine("second", "abc")
+    rows(second, "bmp50")
+    assert second.asked == ["timing bmp50", "footprint bmp50"]
+    third = on_another_machine("third", "abc")
+    rows(third, "bmp50")
+    assert third.asked == [], "measurements of a machine of the same kind count, too"
+
+
+@pytest.mark.parametrize(("made_on", "is_there"), [("abc", False), (None, True)])
+def test_what_making_cost_on_another_machine_is_not_this_ones(made_on: str | None, is_there: bool) -> None:
+    cost = measured("compress_wall_time", 60.0, "perf_counter")
+    found = Findings(metrics={"compress_wall_time": cost}, made_on=made_on)
+    step = Step("compress", "compress-0", Path(), found, cached=True)
+    drop_foreign_costs(findings := found.model_copy(deep=True), [step, None], here="def")
+    assert ("compress_wall_time" in findings.metrics) == is_there
+    assert ("compress_wall_time" in findings.unavailable) != is_there
 
 
 def test_steps_of_the_cache_are_known(bench: Rehearsal) -> None:

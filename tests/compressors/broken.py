@@ -22,21 +22,10 @@ class Broken(Compressor):
     trains: ClassVar[bool] = False
 
 
-class Undecorated(Broken):
-    name = "undecorated"
-    strength: float = 0.5
-
-
 @dataclass
 class ListSetting(Broken):
     name = "list_setting"
     layers: tuple[int, ...] = ()
-
-
-@dataclass
-class NoDefault(Broken):
-    name = "no_default"
-    strength: float
 
 
 @dataclass

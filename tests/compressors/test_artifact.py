@@ -185,6 +185,10 @@ def not_utf8(folder: Path) -> None:
     (folder / "variant.json").write_bytes(b"\xff\xfe{")
 
 
+def an_adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "org/other"}')
+
+
 def no_document(folder: Path) -> None:
     (folder / "variant.json").unlink()
 
@@ -208,8 +212,9 @@ def no_weights(folder: Path) -> None:
         (other_shape, "lack classifier.weight"),
         (other_config, "its weights lack"),
         (wrong_type, "hidden_size"),
-        (broken_config, "not a valid JSON"),
-        (unknown_family, "cannot be loaded"),
+        (broken_config, "config.json: not JSON"),
+        (unknown_family, "does not know it"),
+        (an_adapter, "an adapter of another model"),
         (unknown_dtype, "float7"),
         (unknown_technique, "made with 'squeeze', which is not installed"),
         (unknown_setting, "another version"),
@@ -226,6 +231,33 @@ def test_a_damaged_artifact_is_refused_rather_than_completed(
 ) -> None:
     damage(saved)
     assert part_of_the_error in refused(lambda: compressors.load(saved))
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("asked", ["someone/kernel", "flash_attention_2", "eager", {"": "someone/kernel"}, 3])
+def test_the_attention_that_a_configuration_asks_for_has_no_effect(
+    saved: Path, tmp_path: Path, key: str, asked: object
+) -> None:
+    change_json(saved / "config.json", **{key: asked})
+    for model in (compressors.load(saved), artifact.load_model(str(saved)), load_classifier(saved)):
+        assert model.config._attn_implementation == tiny().config._attn_implementation
+        assert torch.equal(logits(model), logits(tiny()))
+    assert artifact.skeleton(saved).config._attn_implementation == tiny().config._attn_implementation
+    artifact.load_model(str(saved)).save_pretrained(tmp_path / "again")
+    assert "kernel" not in (tmp_path / "again" / "config.json").read_text()
+
+
+def test_what_names_code_does_not_outlive_loading(saved: Path, tmp_path: Path) -> None:
+    code = {
+        "auto_map": {"AutoConfig": "modeling_evil.Evil"},
+        "custom_pipelines": {"x": {"impl": "evil.Evil"}},
+    }
+    change_json(saved / "config.json", **code)
+    change_json(saved / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", None]})
+    model, tokenizer = artifact.load_model(str(saved)), artifact.load_tokenizer(str(saved))
+    artifact.save(model, tokenizer, parse_variant("dense"), tmp_path / "again")
+    for file in (tmp_path / "again").glob("*.json"):
+        assert "vil" not in file.read_text(), file
 
 
 def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
@@ -346,6 +378,9 @@ def test_a_configs_classes_are_those_that_transformers_finds(saved: Path) -> Non
     assert artifact.config_class_names(str(saved)) == artifact.class_names(AutoConfig.from_pretrained(saved))
     change_json(saved / "config.json", id2label={str(i): i + 5 for i in (10, *range(10))})
     assert artifact.config_class_names(str(saved)) == [str(i + 5) for i in range(11)]
+    change_json(saved / "config.json", num_labels=4)
+    assert artifact.config_class_names(str(saved)) == [f"LABEL_{i}" for i in range(4)]
+    assert artifact.config_class_names(str(saved)) == artifact.class_names(AutoConfig.from_pretrained(saved))
 
 
 @pytest.mark.parametrize("names", [["a", "b"], {"first": "a"}, 3])

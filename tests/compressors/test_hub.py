@@ -197,3 +197,17 @@ def test_a_hub_id_has_a_repository_and_perhaps_a_revision(text: str, parts: tupl
 def test_a_folder_is_found_as_it_is(tmp_path: Path) -> None:
     folder = add(tmp_path, "mine")
     assert find(str(folder)) == folder
+
+
+@pytest.mark.parametrize("path", ["..", "../other", "/", "0_Transformer/..", ".", 3, None])
+def test_a_sentence_encoder_cannot_lead_out_of_its_folder(tmp_path: Path, path: object) -> None:
+    add(tmp_path, "other")
+    folder = add(tmp_path, "mine")
+    (folder / "modules.json").write_text(json.dumps([{"path": path}]))
+    assert find(str(folder)) == folder
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file: not a model directory, it is a file"):
+        find(str(tmp_path / "file"))

@@ -195,7 +195,7 @@ def test_two_files_of_one_name_are_two_plugins(tmp_path: Path) -> None:
         (PLUGIN.replace('"scaled8"', '"bmp"'), "'bmp' exists already"),
         (PLUGIN.replace('"scaled8"', '"dense"'), "'dense' exists already"),
         (PLUGIN.replace('"scaled8"', '"all"'), "'all' exists already"),
-        (PLUGIN.replace('"scaled8"', '"My-Name"'), "'My-Name' is not lowercase letters"),
+        (PLUGIN.replace('"scaled8"', '"My-Name"'), "'My-Name' is not 1 to 40 lowercase letters"),
         (PLUGIN.replace('    name: ClassVar[str] = "scaled8"\n', ""), "declares no name"),
         (
             PLUGIN + PLUGIN[PLUGIN.index("@dataclass") :].replace("Scaled", "Other"),

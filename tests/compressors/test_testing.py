@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
@@ -25,9 +26,7 @@ LACKING = {"graphs": "needs a CUDA device", "fp8": "needs a GPU of compute capab
 SPECS = [*(SPELLED.get(name, name) for name in compressor_classes()), "bmp50:uniform=true"]
 
 BROKEN: list[tuple[Compressor, str]] = [
-    (broken.Undecorated(), "spelling: Undecorated is not a dataclass"),
     (broken.ListSetting(), r"spelling: layers is of type tuple\[int, ...\], which no spec can spell"),
-    (broken.NoDefault(0.5), "spelling: strength has no default"),
     (broken.Texts(words="c+d"), r"spelling: its spec texts:words=c\+d cannot be read back"),
     (broken.Texts(words="c,others=d"), "reads back as texts:words=c,others=d; keep commas"),
     (broken.ChangesSetting(), r"spelling: asked for {'strength': 0.5}, .* records {'strength': 1.0}"),
@@ -89,6 +88,28 @@ def test_scales_of_whole_batches_are_allowed_for_where_said() -> None:
     """ONNX Runtime's int8 takes one scale of a batch's inputs: 0.4 % of the largest logit here."""
     [part] = parse_variant("onnx:int8").parts
     check(part, neighbours=0.05)
+
+
+class Undecorated(broken.Broken):
+    name: ClassVar[str] = "undecorated"
+    strength: float = 0.5
+
+
+@dataclass
+class NoDefault(broken.Broken):
+    strength: float
+
+    name: ClassVar[str] = "no_default"
+
+
+@pytest.mark.parametrize(
+    ("compressor", "sentence"),
+    [(Undecorated(), "is no dataclass; put @dataclass"), (NoDefault(0.5), "strength has no default")],
+    ids=["undecorated", "no default"],
+)
+def test_a_class_that_no_variant_can_have_is_named(compressor: Compressor, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        check(compressor)
 
 
 @pytest.mark.parametrize(("compressor", "sentence"), BROKEN, ids=lambda value: getattr(value, "name", ""))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 from bench.tasks.mahanews import COMMIT, FILES, MODEL, ROWS, SOURCE
+from tests.compressors.tiny import TOY_ROWS, tiny, toy_tokenizer
 
 TOPICS = (
     *("Auto", "Bhakti", "Crime", "Education", "Fashion", "Health", "International", "Manoranjan"),
@@ -35,15 +35,10 @@ def write_corpora(root: Path, *corpora: str) -> None:
 
 
 def write_checkpoint_files(root: Path, name: str = MODEL) -> Path:
-    """A repository of which only the configuration is more than a name; no model can be loaded from it."""
+    """A repository of a tiny classifier of the topics, which takes as many tokens as the real one."""
     folder = root / "models" / name
-    folder.mkdir(parents=True)
-    config = {
-        "architectures": ["BertForSequenceClassification"],
-        "model_type": "bert",
-        "max_position_embeddings": 512,
-        "id2label": dict(enumerate(TOPICS)),
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"")
+    tokenizer = toy_tokenizer([text for text, _ in TOY_ROWS])
+    tiny(labels=TOPICS, vocab_size=len(tokenizer), max_position_embeddings=512).save_pretrained(folder)
+    tokenizer.model_max_length = 512
+    tokenizer.save_pretrained(folder)
     return folder

@@ -54,7 +54,7 @@ def test_a_compressor_is_described_as_it_would_be_written() -> None:
 
 def test_markup_and_escape_codes_are_literal() -> None:
     out = printed([Squeeze])
-    assert "[red]hot[/red] [31mwords\\" in out
+    assert "[red]hot[/red] \\x1b[31mwords\\" in out
     assert "[of a kind]" in out
     assert "\x1b" not in out
 

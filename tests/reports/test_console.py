@@ -118,7 +118,7 @@ def test_markup_and_escape_codes_in_names_and_reasons_are_literal(run: Run) -> N
         for r in run.results
     ]
     out = printed(renamed(run.model_copy(update={"results": results}), "mp", "[bold]mp[/]"))
-    assert "[red]x[/] [31mred next [/nope]" in out
+    assert "[red]x[/] \\x1b[31mred next [/nope]" in out
     assert "[bold]mp[/]" in out
     assert "\x1b" not in out
 

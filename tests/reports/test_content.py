@@ -7,7 +7,7 @@ import pytest
 from bench.nouns.audit import DataAudit
 from bench.nouns.environment import NoiseFloor
 from bench.nouns.measurement import METRICS, Measurement, measured
-from bench.nouns.run import Result, Run
+from bench.nouns.run import Failure, Result, Run
 from reports import content
 from reports.columns import SHOWN
 from reports.content import report
@@ -154,6 +154,17 @@ def test_failed_and_skipped_variants_keep_their_reason(run: Run) -> None:
     reasons = section(report(run), "Failed or skipped")
     assert reasons[0].startswith("onnx+int8 failed: RuntimeError: out of memory")
     assert reasons[1] == "fisher50 skipped: fisher cannot prune DebertaV2 (deberta-v2)"
+
+
+def test_what_a_failed_step_logged_last_is_a_detail(run: Run) -> None:
+    failure = Failure(kind="crashed", step="timing", log=["loading", "Segmentation fault"])
+    [logged] = section(report(changed(run, "onnx+int8", failure=failure)), "Last lines that were logged")
+    assert logged == "onnx+int8, timing: loading | Segmentation fault"
+
+
+def test_a_batch_size_of_its_own_is_part_of_a_row_s_name(run: Run) -> None:
+    halved = report(changed(run, "mp", batch_size=16))
+    assert "mp (batch 16)" in [each.label for each in halved.tables[0].rows]
 
 
 def test_the_headline_judges_on_test_and_not_on_validation(run: Run) -> None:

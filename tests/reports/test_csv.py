@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,20 +15,30 @@ from bench.nouns.run import Result, Run, Scenario
 from reports import csv as report
 from tests.bench.meters.documents import run_of
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+UNSEEN = " \t\r\n\x0b\x0c\u00a0\u200b\u200e\ufeff"
 NUMBERS = {"seed", "value", "ci_low", "ci_high"}
 
+
+def measurement(interval: tuple[float, float] | None, **fields: Any) -> Measurement:
+    """A measurement with both ends of an interval, or with neither."""
+    low, high = sorted(interval) if interval else (None, None)
+    return Measurement(ci_low=low, ci_high=high, **fields)
+
+
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+texts = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.text(st.sampled_from([*STARTS, *UNSEEN, "a", "1", "\0", ","]), max_size=4),
+)
 metrics = st.dictionaries(
     st.sampled_from(sorted(METRICS)),
     st.builds(
-        Measurement,
+        measurement,
         value=numbers,
         unit=texts,
         better=st.sampled_from(["higher", "lower"]),
-        ci_low=st.none() | numbers,
-        ci_high=st.none() | numbers,
+        interval=st.none() | st.tuples(numbers, numbers),
         source=texts,
         estimated=st.booleans(),
     ),
@@ -52,7 +63,12 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def guarded(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if is_formula(text) else text
+
+
+def is_formula(text: str) -> bool:
+    """Whether a spreadsheet could take it for one."""
+    return text.lstrip(UNSEEN).startswith(STARTS) or "\0" <= text[:1] < " "
 
 
 def table(run: Run) -> list[dict[str, str]]:
@@ -104,7 +120,7 @@ def test_no_text_is_a_formula_and_no_line_is_lost(results: list[Result]) -> None
     for row in rows:
         assert set(row) == set(report.COLUMNS)
         for column, cell in row.items():
-            assert column in NUMBERS or not cell.startswith(FORMULA)
+            assert column in NUMBERS or not is_formula(cell)
     left_out = [row for row in rows if not row["metric"]]
     assert [(row["variant"], row["status"], row["reason"]) for row in left_out] == [
         (guarded(result.variant), result.status, guarded(result.reason or ""))

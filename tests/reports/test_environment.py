@@ -132,7 +132,7 @@ def test_an_ordinary_machine_at_80_columns() -> None:
         "within a run  2.10 % of a paired ratio",
         "between runs  13.7 % of an absolute time",
         "source        60 A/A trials of the quick budget, 2026-05-11",
-        "spinning  threads spin [31m while they wait; set [b]OMP_WAIT_POLICY=PASSIVE",
+        "spinning  threads spin\\x1b[31m while they wait; set [b]OMP_WAIT_POLICY=PASSIVE",
         "load      other processes used 51% of the CPU; stop them",
     ],
 )

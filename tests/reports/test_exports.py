@@ -13,7 +13,6 @@ import pytest
 from bench.errors import InputError
 from bench.folder import RunFolder
 from bench.nouns.run import Run
-from bench.options import Options
 from reports import content, markdown, side_by_side
 from reports.exports import FORMATS
 
@@ -42,7 +41,7 @@ def test_one_run_is_reported_as_ever_and_several_side_by_side(run: Run, sixteen:
 
 
 def test_json_of_one_run_is_its_document_byte_for_byte(run: Run, tmp_path: Path) -> None:
-    folder = RunFolder.create(tmp_path / "run", Options(), 0)
+    folder = RunFolder.create(tmp_path / "run", 0)
     folder.write(run)
     assert FORMATS["json"]({"a": run}).encode() == (folder.path / "run.json").read_bytes()
 

@@ -137,9 +137,9 @@ def test_any_text_is_read_back(text: str) -> None:
             assert name == row.variant
 
 
-def test_characters_that_xml_forbids_are_replaced() -> None:
+def test_characters_that_xml_forbids_are_spelled_out_or_replaced() -> None:
     suite = parsed(junit.document(hostile("\ufffe\x00\x1b")))
-    assert suite[0].attrib["classname"] == "dense\N{REPLACEMENT CHARACTER} "
+    assert suite[0].attrib["classname"] == "dense\N{REPLACEMENT CHARACTER}\\x00\\x1b"
 
 
 def test_of_run(run: Run) -> None:

@@ -35,7 +35,7 @@ def test_the_plan_at_80_columns(run: Run) -> None:
         "           besides batch 1 and arrival order: 1 thread",
         "estimate   about 52 min and 42.3 MB on disk, if nothing is cached",
         "notes      - [bold]one[/] note",
-        "           - another [31mnote",
+        "           - another \\x1b[31mnote",
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.meters.nvml import devices, gpu_state, other_processes, utilisation, visible_device
+from bench.meters.nvml import device_count, devices, gpu_state, other_processes, utilisation, visible_device
 from bench.nouns.environment import Device
 from tests.bench.meters.fake_nvml import FakeGpu, field_value, install
 
@@ -24,6 +24,13 @@ WHOLE = Device(
     name=NAME, uuid="GPU-aa11", driver="570.1", memory=80 * 2**30, power_limit=700.0, sm_clock_max=1.98e9
 )
 MIG_ON = [pynvml.NVML_DEVICE_MIG_ENABLE, pynvml.NVML_DEVICE_MIG_ENABLE]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_all_gpus_of_the_machine_are_counted(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    install(monkeypatch, *(gpu(f"GPU-{number}") for number in range(count)))
+    assert device_count() == count
 
 
 def clock(megahertz: int) -> Callable[[int], int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,14 +20,12 @@ from tests.bench.meters.conftest import LABELS, ROWS, save_tiny
 OpenMeter = Callable[[str], EnergyMeter]
 
 
-@pytest.fixture(scope="session")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
-    """A request whose task and folders exist; `kind` and `variant` are to be replaced."""
-    root = tmp_path_factory.mktemp("steps")
+def request_at(root: Path, **changes: Any) -> Request:
+    """A request for dense's footprint, with `changes`; its task and dense are written below `root`."""
     (root / "task").mkdir()
     write_task(Task("tiny", "rows", LABELS, train=ROWS, validation=ROWS, test=ROWS), root / "task")
     save_tiny(root / "dense" / ARTIFACT)
-    return Request(
+    usual = Request(
         kind="footprint",
         task=root / "task",
         variant="dense",
@@ -40,6 +40,13 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
         dense=root / "dense",
         artifact=root / "dense",
     )
+    return usual.model_copy(update=changes)
+
+
+@pytest.fixture(scope="session")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """A request whose task and folders exist; `kind` and `variant` are to be replaced."""
+    return request_at(tmp_path_factory.mktemp("steps"))
 
 
 @pytest.fixture

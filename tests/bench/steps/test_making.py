@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench import checkpoint as checkpoints
 from bench.errors import MeasuringError
 from bench.meters.findings import Findings
 from bench.steps.compress import make_variant
@@ -22,6 +24,7 @@ from tests.bench.meters.clockwork import Clockwork
 from tests.bench.steps.conftest import OpenMeter, silent
 
 SLOW_START_S = 5.0
+EARLIER_S = 1.0
 WEIGHTS = "model.safetensors"
 ENERGIES = {"compress_energy", "compress_energy_gross"}
 
@@ -126,3 +129,50 @@ def test_the_precision_it_was_trained_to_is_kept(
         make_variant(request, tmp_path / spec, silent)
     weights = load_file(tmp_path / "bmp50+mp+sorted" / ARTIFACT / WEIGHTS)
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+
+
+class BrokenOffError(Exception):
+    """The machine went away."""
+
+
+@pytest.mark.parametrize("kind", ["compress", "dense"])
+def test_a_training_that_went_on_costs_the_time_of_all_its_parts_and_energy_that_nobody_knows(
+    kind: str,
+    asked: Request,
+    tmp_path: Path,
+    metered: Callable[[OpenMeter], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "SAVING_SHARE", math.inf)
+    make = {"compress": make_variant, "dense": make_dense}[kind]
+    request = asked.model_copy(
+        update={
+            "kind": kind,
+            "variant": {"compress": "bmp50", "dense": "dense"}[kind],
+            "batch_size": 4,
+            "checkpoint": tmp_path / "state",
+        }
+    )
+
+    def breaks(stage: str, done: int, total: int) -> None:
+        if done == 5:
+            time.sleep(EARLIER_S)
+        if done == 6:
+            raise BrokenOffError
+
+    with pytest.raises(BrokenOffError):
+        make(request, tmp_path / "broken off", breaks)
+    found = make(request, tmp_path / "gone on", silent)
+    whole = make(request.model_copy(update={"checkpoint": None}), tmp_path / "whole", silent)
+    weights, others = ((tmp_path / name / ARTIFACT / WEIGHTS).read_bytes() for name in ("gone on", "whole"))
+    assert weights == others
+    assert found.training == whole.training
+    assert any(note.startswith("training went on from step 5 of") for note in found.notes)
+    if kind == "compress":
+        wall_time_s = found.metrics["compress_wall_time"].value
+        here_s = found.spent["compressing"] + found.spent["training"]
+        assert wall_time_s >= here_s + EARLIER_S
+        assert not ENERGIES & found.metrics.keys()
+        assert all("broken off" in found.unavailable[name] for name in ENERGIES)
+        assert whole.metrics.keys() >= ENERGIES

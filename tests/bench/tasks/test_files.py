@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.errors import InputError
 from bench.nouns.task import Example, Task
-from bench.tasks.files import FileOptions, load_files
+from bench.tasks.files import FileOptions, load_files, make_task
+from bench.tasks.table import Row, Table
 
 Write = Callable[[str, str], Path]
 ROWS = "".join(f"text number {row},{'ABC'[row % 3]}\n" for row in range(60))
@@ -220,6 +224,129 @@ def test_labels_are_sorted_by_value(write: Write) -> None:
 def test_a_single_class_is_refused(write: Write) -> None:
     message = refusal(write("a.csv", "text,label\na b,A\nc d,A\n"))
     assert message.endswith("every row has the label 'A'; a classifier needs two or more")
+
+
+@pytest.mark.parametrize("label", ["{}", "{}.0", "intent {}"])
+def test_many_classes_are_classes_where_each_has_its_rows(write: Write, label: str) -> None:
+    rows = [f"words,{label.format(number)}\n" for number in range(150)]
+    assert len(load(write("a.csv", "text,label\n" + "".join(rows * 3))).labels) == 150
+    assert "150 different labels in 150 rows" in refusal(write("b.csv", "text,label\n" + "".join(rows)))
+
+
+def test_amounts_are_classes_where_they_are_few_or_each_has_its_rows(write: Write) -> None:
+    rows = [f"words,{number / 10}\n" for number in range(101)]
+    assert len(load(write("a.csv", "text,label\n" + "".join(rows[1:] * 3))).labels) == 100
+    assert len(load(write("b.csv", "text,label\n" + "".join(rows * 10))).labels) == 101
+    path = write("c.csv", "text,label\n" + "".join(rows * 9))
+    for files in ((path,), (path, path)):
+        message = refusal(*files)
+        assert "101 different labels in 909 rows, such as '0.0', are hardly classes" in message
+
+
+def test_a_row_a_class_is_enough_where_none_is_to_be_held_out(write: Write) -> None:
+    path = write("a.csv", "text,label\n" + "".join(f"words {row},intent {row}\n" for row in range(150)))
+    assert len(load(path, path, validation=path).labels) == 150
+    assert "no class has two rows, so none can be held out; give --validation" in refusal(path, path)
+
+
+def test_a_checkpoint_is_tested_on_whatever_classes_the_rows_have(write: Write) -> None:
+    path = write("a.csv", "text,label\n" + "".join(f"words {row},{row / 10}\n" for row in range(150)))
+    assert len(load(None, path, fine_tune=False).labels) == 150
+
+
+def test_a_named_column_of_many_labels_is_taken_and_said(write: Write) -> None:
+    rows = [f"words {row},{row / 10}\n" for row in range(150)]
+    task = load(write("a.csv", "text,label\n" + "".join(rows * 3)), label_column="label")
+    assert len(task.labels) == 150
+    said = "train: 150 different labels in 450 rows, such as '0.0', are taken as classes (--label-column)"
+    assert said in task.notes
+
+
+def test_labels_that_differ_by_case_alone_are_classes_and_said(write: Write) -> None:
+    task = load(write("a.csv", "text,label\n" + ROWS + "more,a\nless,a\n"))
+    assert task.labels == ("A", "B", "C", "a")
+    assert "the labels 'A' and 'a' differ by case alone, and are classes of their own" in task.notes
+
+
+LABEL_SETS = {
+    "Hindi": ["खेल", "राजनीति", "मनोरंजन", "विज्ञान और तकनीक"],
+    "Marathi with joiners": ["क्\u200dष", "क्ष", "र्\u200dया", "र्या", "दऱ्या"],
+    "Persian with non-joiners": ["خانه\u200cها", "خانهها", "می\u200cشود", "کتاب"],
+    "Arabic with marks inside": ["رياضة", "لغة C\u200e (برمجة)", "سعر\u200f: 5", "نسبة\u061c %"],
+    "Hebrew": ["ספורט", "כלכלה", "ארה\u05f4ב", "שׁלום"],
+    "Arabic signs": ["\u06dd", "\u0600", "\u0605١", "آية\u06dd١"],
+    "Chinese and Japanese": ["体育", "體育", "スポーツ", "ｽﾎﾟｰﾂ", "전자\u3000제품"],
+    "flags": [
+        "\U0001f3f4" + "".join(chr(0xE0000 + ord(letter)) for letter in letters) + "\U000e007f"
+        for letters in ("gbeng", "gbsct", "gbwls")
+    ],
+    "emoji": ["👩", "👩\u200d💻", "👩💻", "👩🏽", "❤", "❤\ufe0f", ":)"],
+    "codes": [f"{code / 10:.1f}" for code in range(3000, 3120)],
+    "other codes": ["A00", "A00.0", "A000", "QA76.9", "I-9", "C++", "C#", "c"],
+    "numbers": ["-1", "0", "1", "01", "1.0", "1e1", "１", "½"],
+    "very short": ["0", "a", "-", "?", "क"],
+    "markup": ["Arts, books", "=A1", "<b>", "&amp;", "a|b", "*", "\\", "\u0301", '"so"'],
+    "200 characters": ["x" * 200, "x" * 199, "ठ" * 200],
+}
+
+
+@pytest.mark.parametrize("labels", LABEL_SETS.values(), ids=LABEL_SETS)
+def test_labels_that_can_be_told_apart_are_taken_as_they_are(tmp_path: Path, labels: list[str]) -> None:
+    path = tmp_path / "a.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = [[f"some words of {row}", label] for row, label in enumerate(labels * 20)]
+        csv.writer(file).writerows([["text", "label"], *rows])
+    task = load(path)
+    assert sorted(task.labels) == sorted(labels)
+    assert task.dropped == {}
+    assert not any("left out" in note for note in task.notes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("خانه\u200cها", "خانهها"), ("क्\u200dष", "क्ष"), ("👩\u200d💻", "👩💻")]
+)
+def test_labels_that_differ_by_joiners_alone_are_classes_and_said(write: Write, one: str, other: str) -> None:
+    task = load(write("a.csv", "text,label\n" + f"words,{one}\nmore,{other}\n" * 9))
+    assert set(task.labels) == {one, other}
+    first, second = map(repr, task.labels)
+    said = f"the labels {first} and {second} differ by joiners (U+200C, U+200D) alone, and are classes of"
+    assert any(note.startswith(said) for note in task.notes)
+
+
+@given(
+    label=st.sampled_from(["רגיל", "A", "0", "a b", "سعر\u200f: 5"]),
+    before=st.text(" \t\xa0\u061c\u200e\u200f"),
+    after=st.text(" \t\xa0\u061c\u200e\u200f"),
+)
+def test_space_and_direction_marks_at_a_labels_ends_are_left_out(label: str, before: str, after: str) -> None:
+    rows: list[Row] = [("one", label), ("two", "B"), ("three", f"{before}{label}{after}")] * 4
+    table = Table("a.csv", "a", ("text", "label"), rows, list(range(len(rows))), has_header=True)
+    task = make_task({"train": table}, FileOptions(train="a.csv", test=None, test_split=0.3))
+    assert set(task.labels) == {label, "B"}
+    marked = not set(before + after).isdisjoint("\u061c\u200e\u200f")
+    said = (
+        "train: 4 of 12 rows: direction marks (U+061C, U+200E, U+200F) at the ends of their labels are left"
+    )
+    assert any(note.startswith(said) for note in task.notes) == marked
+
+
+def test_a_label_of_direction_marks_alone_is_none(write: Write) -> None:
+    path = write("a.csv", "text,label\n" + ROWS + "words,\u200f \u200e\n")
+    assert load(path).dropped == {"train: no label": 1}
+
+
+def test_columns_beyond_those_read_are_counted_and_not_all_named(write: Write) -> None:
+    names = [f"x{place}" for place in range(1024)]
+    rows = "".join(f"some words {row},{'AB'[row % 2]},{',0.5' * 1023}\n" for row in range(20))
+    task = load(write("a.csv", f"text,label,{','.join(names)}\n{rows}"))
+    assert (len(task.train), task.labels) == (14, ("A", "B"))
+    assert task.notes[0].endswith("left out: " + ", ".join(map(repr, names[:20])) + " and 1,004 more")
+
+
+def test_texts_keep_the_characters_that_labels_may_not_hold(write: Write) -> None:
+    odd = "a\x1b[2J \u202e\u200b\u2028 b\nc"
+    path = write("a.csv", "text,label\n" + f'"{odd}",A\nmore,B\n' * 9)
+    assert {row.text for row in load(path).train} == {odd, "more"}
 
 
 def test_labels_unknown_to_train_are_named_with_their_lines(write: Write) -> None:

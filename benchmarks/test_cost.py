@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.folder import RunFolder, read_run
+from bench.meters.machine import RoundWatch
 from bench.nouns.run import Run
+from bench.protocol import PROTOCOLS
 from benchmarks.turns import in_turns, timed
 
 
@@ -44,6 +47,18 @@ def test_the_harness_itself_takes_little_of_a_run(benchmark: BenchmarkFixture, t
     share = 1 - used / apart
     benchmark.extra_info |= {"seconds": apart, "harness_share": share}
     assert share < 0.10
+
+
+def test_reading_the_machine_takes_little_of_a_round(benchmark: BenchmarkFixture) -> None:
+    """The time to read it before and after, over the least time of a round: two contenders' blocks."""
+    round_s, watch = 2 * PROTOCOLS["standard"].block_cpu_s, RoundWatch("cpu")
+
+    def read() -> None:
+        watch.begin()
+        watch.end()
+
+    contenders = {"round": timed(lambda: time.sleep(round_s)), "readings": timed(read)}
+    assert in_turns(benchmark, contenders, rounds=50, warm_up_rounds=2)["readings"] < 0.025
 
 
 def test_a_document_of_many_variants_is_written_in_proportion(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,19 @@ def save_tiny(folder: Path, labels: tuple[str, ...] = LABELS, seed: int = 0, var
     )
     artifact.save(BertForSequenceClassification(config), tokenizer, parse_variant(variant), folder)
     return folder
+
+
+@pytest.fixture
+def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on only where somebody sleeps, so that nothing beside the test is in its times."""
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s)
 
 
 @pytest.fixture(scope="session")

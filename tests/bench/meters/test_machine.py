@@ -145,15 +145,12 @@ def test_throttled_time_of_either_version(tmp_path: Path, content: str, seconds:
     assert throttled_time(tmp_path) == seconds
 
 
-def test_a_round_on_this_cpu_is_read_in_little_time() -> None:
+def test_every_round_on_this_cpu_has_the_same_readings() -> None:
     watch = RoundWatch("cpu")
-    costs_s, found = [], []
+    found = []
     for _ in range(50):
-        started = time.perf_counter()
         watch.begin()
         found.append(watch.end())
-        costs_s.append(time.perf_counter() - started)
-    assert sorted(costs_s)[25] < 1e-3
     assert all(readings.keys() == found[0].keys() for readings in found)
     assert found[0].keys() <= UNITS.keys()
     assert found[0]["load"] == pytest.approx(os.getloadavg()[0] / (os.cpu_count() or 1), abs=0.5)

@@ -99,9 +99,7 @@ def make_plan(options: Options) -> Plan:
     check_label_map(task, list(checkpoints))
     if not task.train and any(variant.trains for variant in variants):
         trained = next(variant.name for variant in variants if variant.trains)
-        raise InputError(
-            f"--variants: {trained} is trained, and there are no training rows; add --train FILE"
-        )
+        raise InputError(f"{trained} is trained, and there are no training rows; add --train FILE")
     longest = default_length(task, built_in.max_length if built_in else MAX_LENGTH)
     config = fill_in(options, task, variants, device, longest, cluster)
     config.sweep = [variant.name for variant in sweep] if options.shard else []

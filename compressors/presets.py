@@ -55,20 +55,17 @@ def expand(text: str, device: str, attribute: bool = False) -> list[Variant]:
         elif ":" not in word and any(sign in word for sign in "*?["):
             matching = fnmatch.filter(known, word)
             if not matching:
-                raise InputError(f"--variants: {word!r} matches nothing; {did_you_mean(word, known)}")
+                raise InputError(f"variant {word!r} matches nothing; {did_you_mean(word, known)}")
             specs += matching
         elif word.isalpha() and word not in known_names():
-            raise InputError(f"--variants: unknown variant {word!r}: {did_you_mean(word, known_names())}")
+            raise InputError(f"unknown variant {word!r}: {did_you_mean(word, known_names())}")
         else:
             specs.append(word)
     if not specs:
-        raise InputError("--variants: no variant named; try --variants all")
+        raise InputError("no variant named; bench list shows them")
     variants: dict[str, Variant] = {DENSE: Variant()}
     for spec in specs:
-        try:
-            variant = parse_variant(spec)
-        except InputError as error:
-            raise InputError(f"--variants: {error}") from None
+        variant = parse_variant(spec)
         check(variant, device)
         for made in (*(ingredients(variant) if attribute else ()), variant):
             variants.setdefault(made.name, made)

@@ -15,7 +15,14 @@ from typing import Literal, NamedTuple
 
 import pynvml
 
-from bench.meters.machine import BUSY_ROUNDS, MOST_DISCARDED, WORTH_SAYING, mean_reading, values
+from bench.meters.machine import (
+    BUSY_ROUNDS,
+    MOST_DISCARDED,
+    SLOWDOWNS,
+    WORTH_SAYING,
+    mean_reading,
+    values,
+)
 from bench.nouns.document import Series
 from bench.nouns.profile import Diagnosis, DiagnosisCode, Portion, Profile, Width
 from bench.nouns.run import Result, Scenario
@@ -75,7 +82,7 @@ SLOW_PATHS = (
     SlowPath(
         "operators",
         sign=re.compile("quantize_affine|choose_qparams|^aten::_int_mm$"),
-        members=re.compile(r"^torchao::|^aten::(add|amax|amin|clamp|copy_|div|mul|round|sub|_to_copy)$"),
+        members=re.compile(r"^torchao::|^aten::(amax|amin|clamp|copy_|div|mul|round|sub|_to_copy)$"),
         meaning="quantising the layers' inputs and rescaling their outputs, in passes of their own",
         remedy="keep layers as narrow as these in floating point",
         fusible=True,
@@ -139,8 +146,8 @@ class Evidence:
 
     @property
     def techniques(self) -> set[str]:
-        """The names of the variant's techniques, pruning without its percentage."""
-        words = [part.partition(":")[0] for part in self.result.parts]
+        """The names of its techniques and of those in the artifact it goes on from, without percentages."""
+        words = [part.partition(":")[0] for part in (*self.result.parts, *self.result.continues)]
         return {*words, *(word.rstrip(".0123456789") for word in words)}
 
     @property
@@ -176,13 +183,14 @@ def throttled(evidence: Evidence) -> Finding | None:
     if evidence.device == "cuda":
         return throttled_gpu(evidence)
     stolen, halted = (mean_reading([evidence.machine], name) or 0.0 for name in ("steal", "throttled"))
-    lost = min(max(stolen, halted), 1.0)
-    if lost < WORTH_SAYING:
+    if max(stolen, halted) < WORTH_SAYING:
         return None
-    figure = percent(lost)
-    text = f"the CPU quota halted cores for {figure} of the time while it was timed"
+    # How many cores there were to halt is not known: as if one more had worked meanwhile.
+    lost, figure = halted / (1 + halted), cores(halted)
+    text = f"the CPU quota kept {figure} halted on average while it was timed"
     remedies = ["raise the container's CPU limit or use fewer threads", "set OMP_WAIT_POLICY=PASSIVE"]
-    if stolen > halted:
+    if stolen > lost:
+        lost, figure = min(stolen, 1.0), percent(stolen)
         text = f"other guests of this host took {figure} of the CPU time while it was timed"
         remedies[0] = "measure on a quiet or dedicated machine"
     return finding("throttled", lost, figure, text, remedies)
@@ -195,18 +203,25 @@ def throttled_gpu(evidence: Evidence) -> Finding | None:
         return None
     cap = pynvml.nvmlClocksEventReasonSwPowerCap
     events = enumerate(values(evidence.machine, "clock_events"))
-    slow = {place for place, bits in events if int(bits or 0) & cap} | set(scenario.raw.discarded)
+    capped = {place for place, bits in events if int(bits or 0) & cap}
+    slow = capped | set(scenario.raw.discarded)
     rounds = len(scenario.raw.order)
     if len(slow) <= MOST_DISCARDED * rounds:
         return None
-    figure = percent(len(slow) / rounds)
-    clocks = [clock for clock in values(evidence.machine, "sm_clock") if clock]
-    median = f", to a median of {si(statistics.median(clocks), 'Hz')}" if clocks else ""
+    share = len(slow) / rounds
+    figure, hot = percent(share), set(scenario.raw.discarded.values()) & set(SLOWDOWNS.values())
+    causes = [*sorted(hot), *(["its power cap"] if capped else [])]
+    clocks = {place: clock for place, clock in enumerate(values(evidence.machine, "sm_clock")) if clock}
+    held = (
+        statistics.median(known) if (known := [clocks[place] for place in slow if place in clocks]) else None
+    )
     return finding(
         "throttled",
-        1 - statistics.median(clocks) / max(clocks) if clocks else 0.0,
+        share * (1 - held / max(clocks.values())) if held else 0.0,
         figure,
-        f"heat or its power cap held the GPU's clock down in {figure} of the rounds{median}",
+        f"the GPU's clock was held down in {figure} of the rounds"
+        + (f", to a median of {si(held, 'Hz')}" if held else "")
+        + (f", by {' and '.join(causes)}" if causes else ""),
         ["see to the GPU's cooling", "raise its power cap by nvidia-smi -pl"],
     )
 
@@ -349,14 +364,12 @@ def starved_gpu(evidence: Evidence) -> Finding | None:
 
 def held_back(evidence: Evidence) -> str:
     """How it shows that the CPU is held back, beyond starting kernels; empty where it does not."""
-    limits = {
-        "steal": (WORTH_SAYING, "of the CPU time went to other guests of this host"),
-        "throttled": (WORTH_SAYING, "of the time the CPU quota halted cores"),
-        "others": (BUSY_ROUNDS, "of the CPU was used by other processes"),
-    }
-    for name, (most, what) in limits.items():
-        if (reading := mean_reading([evidence.machine], name) or 0.0) > most:
-            return f"{percent(reading)} {what}"
+    machine = [evidence.machine]
+    stolen, halted, others = (mean_reading(machine, name) or 0.0 for name in ("steal", "throttled", "others"))
+    if stolen > WORTH_SAYING:
+        return f"{percent(stolen)} of the CPU time went to other guests of this host"
+    if halted > WORTH_SAYING:
+        return f"the CPU quota kept {cores(halted)} halted on average"
     profile = evidence.profile
     if profile is None or not profile.calls:
         return ""
@@ -364,7 +377,9 @@ def held_back(evidence: Evidence) -> str:
     if gap <= HELD_BACK * call:
         return ""
     each, bare = si(gap, "s"), si(call, "s")
-    return f"for each of {profile.calls:.0f} kernels {each}, and starting one by itself takes {bare}"
+    # That others are busy tells by itself nothing where cores are left over.
+    beside = f"; {percent(others)} of the CPU was used by other processes" if others > BUSY_ROUNDS else ""
+    return f"for each of {profile.calls:.0f} kernels {each}, and starting one by itself takes {bare}{beside}"
 
 
 def padding(evidence: Evidence) -> Finding | None:
@@ -476,7 +491,8 @@ def fused(evidence: Evidence) -> list[str]:
 def graphed(evidence: Evidence) -> list[str]:
     """CUDA graphs, where nothing runs the model yet or torch.compile can make them."""
     if "compile" in evidence.techniques:
-        by_graphs = any("reduce-overhead" in part for part in evidence.result.parts)
+        spelled = (*evidence.result.parts, *evidence.result.continues)
+        by_graphs = any("reduce-overhead" in part for part in spelled)
         return [] if by_graphs else ["launch a batch at once by compile:reduce-overhead"]
     return [] if evidence.runs_by_engine else ["add graphs, which launches a batch at once"]
 
@@ -500,7 +516,7 @@ def fewer_bytes(evidence: Evidence) -> list[str]:
 def launch_share(evidence: Evidence) -> float:
     """The share of a batch that goes into starting operators, in which a GPU is idle.
 
-    By the profile, or else on a GPU by events; 0 where neither tells.
+    By the profile, or else on a GPU by events, which know the least of it; 0 where neither tells.
     """
     profile, scenario = evidence.profile, evidence.scenario
     if profile and profile.launch_time is not None:
@@ -527,6 +543,11 @@ def longest(portions: Sequence[Portion]) -> list[Portion]:
 def percent(share: float) -> Figure:
     """A share as it is told."""
     return Figure(float(f"{100 * share:.2g}"), "%")
+
+
+def cores(count: float) -> Figure:
+    """A number of cores as it is told."""
+    return Figure(digits(count), "cores")
 
 
 def digits(value: float) -> float:

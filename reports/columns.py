@@ -53,7 +53,7 @@ SHOWN = {
     "throughput": Shown("Samples per second", numbers.PLAIN, paired=True),
     "tokens_per_second": Shown("Tokens per second", numbers.COUNT, paired=True),
     "padding_share": Shown("Padding", numbers.PERCENT),
-    "launch_overhead": Shown("Launch overhead", numbers.PERCENT),
+    "launch_overhead": Shown("Launch overhead, at least", numbers.PERCENT),
     "latency_b1_p50": Shown("One row p50", numbers.SECONDS),
     "latency_b1_p90": Shown("One row p90", numbers.SECONDS, detail=True),
     "latency_b1_p95": Shown("One row p95", numbers.SECONDS),

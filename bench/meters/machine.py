@@ -99,8 +99,8 @@ def stolen_share(before: Counters, now: Counters) -> float | None:
     return (now.stolen_s - before.stolen_s) / (now.cores_s - before.cores_s)
 
 
-def throttled_share(before: Counters, now: Counters) -> float | None:
-    """Seconds of halted cores for each second of wall time: above 1 where several are halted at once."""
+def halted_cores(before: Counters, now: Counters) -> float | None:
+    """How many cores the quota kept halted, on average; None where it is not counted."""
     if before.throttled_s is None or now.throttled_s is None:
         return None
     return (now.throttled_s - before.throttled_s) / (now.wall_s - before.wall_s)
@@ -138,7 +138,7 @@ class RoundWatch:
         now = read_counters(self._group)
         readings = {
             "steal": stolen_share(self._before, now),
-            "throttled": throttled_share(self._before, now),
+            "throttled": halted_cores(self._before, now),
             "others": busy_share_of_others(self._before, now),
             "load": load_average(),
             **self._read_gpu(),
@@ -293,11 +293,11 @@ def steal_cautions(share: float | None, when: str) -> list[Caution]:
     return [Caution(code="steal", text=text, remedy="measure on a quiet or dedicated machine")]
 
 
-def throttling_cautions(share: float | None, quota: float | None, when: str) -> list[Caution]:
-    """What to say where a quota (in cores) halted cores for this share of the wall time; `when` is words."""
-    if share is None or quota is None or share < WORTH_SAYING:
+def throttling_cautions(halted: float | None, quota: float | None, when: str) -> list[Caution]:
+    """What to say where a quota (in cores) kept so many cores halted on average; `when` is words."""
+    if halted is None or quota is None or halted < WORTH_SAYING:
         return []
-    text = f"the CPU quota of {quota:g} cores' worth of time halted cores for {share:.1%} of the time {when}"
+    text = f"the CPU quota of {quota:g} cores' worth of time kept {halted:.2g} cores halted on average {when}"
     return [Caution(code="throttling", text=text, remedy=quota_remedy(quota))]
 
 

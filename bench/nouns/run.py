@@ -132,7 +132,8 @@ class Failure(Document):
 
 
 class Result(Document):
-    """One variant at one seed. `parts` are its compressors as they are spelled.
+    """One variant at one seed. `parts` are its compressors as they are spelled, `continues` those in the
+    artifact that it goes on from.
 
     `unavailable` maps a metric that could not be had to the reason. `artifact` is relative to the run folder.
     `cached` names the steps taken over from an earlier run. `accuracy_kept` is by split (`validation`,
@@ -148,6 +149,7 @@ class Result(Document):
 
     variant: str
     parts: list[str] = Field(default_factory=list)
+    continues: list[str] = Field(default_factory=list)
     seed: Count
     status: ResultStatus
     reason: str | None = None

@@ -302,3 +302,4 @@ def test_an_artifact_is_measured_by_its_path(finished: Finished) -> None:
     assert original is not None
     assert loaded["metrics"]["accuracy"]["value"] == original.metrics["accuracy"].value
     assert loaded["metrics"]["parameters"]["value"] == original.metrics["parameters"].value
+    assert loaded["continues"] == ["bmp50", "kd"]

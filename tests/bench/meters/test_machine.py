@@ -27,6 +27,7 @@ from bench.meters.machine import (
     cautions,
     discarded,
     gpu_cautions,
+    halted_cores,
     load_cautions,
     mean_reading,
     present_cautions,
@@ -36,7 +37,6 @@ from bench.meters.machine import (
     start_cautions,
     steal_cautions,
     stolen_share,
-    throttled_share,
     throttled_time,
     throttling_cautions,
 )
@@ -98,7 +98,7 @@ def test_shares_are_of_the_time_between_two_readings() -> None:
     before = counters(wall_s=100, cores_s=200, idle_s=50, stolen_s=5, own_s=7, throttled_s=1)
     now = counters(wall_s=110, cores_s=220, idle_s=60, stolen_s=6, own_s=11, throttled_s=3)
     assert stolen_share(before, now) == pytest.approx(1 / 20)
-    assert throttled_share(before, now) == pytest.approx(2 / 10)
+    assert halted_cores(before, now) == pytest.approx(2 / 10)
     assert busy_share_of_others(before, now) == pytest.approx((20 - 10 - 1 - 4) / 20)
 
 
@@ -106,7 +106,7 @@ def test_what_was_not_counted_is_none_and_not_zero() -> None:
     nothing = counters(wall_s=1, stolen_s=None)
     later = counters(wall_s=2, cores_s=2, stolen_s=None)
     assert stolen_share(nothing, later) is None
-    assert throttled_share(nothing, later) is None
+    assert halted_cores(nothing, later) is None
     assert stolen_share(counters(cores_s=1), counters(cores_s=1)) is None
 
 
@@ -367,7 +367,7 @@ def test_rounds_say_what_was_lost_while_they_were_timed() -> None:
     steal, throttling = round_cautions((each for each in scenarios), 2.0)
     assert codes([steal, throttling]) == ["steal", "throttling"]
     assert "20.0%" in steal.text
-    assert "10.0%" in throttling.text
+    assert "kept 0.1 cores halted on average" in throttling.text
     assert all("while the variants were timed" in caution.text for caution in (steal, throttling))
 
 

@@ -183,7 +183,8 @@ def join(number: int, count: int, device: str, scratch: Path) -> None:
         torch.cuda.set_device(gpu)
     distributed.init_process_group(
         "nccl" if gpu else "gloo",
-        init_method=(scratch / RENDEZVOUS).absolute().as_uri(),
+        # By a store of its own: an address of a file would have to be without spaces.
+        store=distributed.FileStore(str(scratch / RENDEZVOUS), count),  # type: ignore[attr-defined]
         rank=number,
         world_size=count,
         timeout=TIMEOUT,

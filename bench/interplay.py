@@ -40,14 +40,16 @@ def add_interplay(run: Run, predictions: Callable[[Result], Path]) -> None:
 def interplay(
     result: Result, parts: Sequence[Result], dense: Result, predictions: Callable[[Result], Path]
 ) -> Interplay | None:
-    """How one combination compares with its parts; None where a speedup has no interval, or another batch.
+    """How one combination compares with its parts; None where a speedup has no interval, or their batches or
+    machines differ.
 
     The margin of one speed-up allows for what shifts a process as a whole, which no interval within it shows.
     Here as many processes as there are speed-ups were each shifted by themselves; such shifts add as their
     squares do, on logarithms.
     """
-    speedups = [speedup(row) for row in (result, *parts)]
-    if any(found is None for found in speedups) or len({row.batch_size for row in (result, *parts)}) > 1:
+    rows = (result, *parts)
+    speedups, settings = [speedup(row) for row in rows], {(row.batch_size, row.machine) for row in rows}
+    if any(found is None for found in speedups) or len(settings) > 1:
         return None
     whole, *alone = [found for found in speedups if found]
     ratio, (low, high) = quotient([whole], alone)

@@ -22,7 +22,8 @@ from bench.nouns.run import DENSE, Result, Run
 from bench.recommend import recommend, training_cautions
 from bench.runner import batch_cautions
 
-MAY_DIFFER = ("command", "variants", "shard", "sweep")
+# `--thorough` measures with as many threads as each machine has cores for.
+MAY_DIFFER = ("command", "variants", "shard", "sweep", "thread_counts")
 Place = tuple[str, int]
 
 
@@ -87,7 +88,7 @@ class Merged:
             shard = part.run.config.shard
             place = folder.path / "logs" / (f"shard-{shard[0]}" if shard else f"run-{number}")
             if (logs := part.folder.path / "logs").is_dir():
-                shutil.copytree(logs, place, symlinks=True)
+                shutil.copytree(logs, place, symlinks=True, dirs_exist_ok=True)
 
 
 @contextmanager

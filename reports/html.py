@@ -97,8 +97,11 @@ class Profiled:
     traces: dict[str, str]
 
 
-def render(run: Run, choices: Sequence[Choice]) -> str:
-    """The page of `run`; `choices` says which variant is recommended from which accuracy budget on."""
+def render(run: Run, choices: Sequence[Choice], in_folder: bool = True) -> str:
+    """The page of `run`; `choices` says which variant is recommended from which accuracy budget on.
+
+    Traces are linked where the page is to lie in the run's folder, beside them.
+    """
     full = content.report(run)
     budget = 100 * run.config.accuracy_margin
     plots = [Plot(axis, tuple(scatter(axis, f, budget) for f in (WIDE, NARROW))) for axis in axes(run)]
@@ -144,7 +147,7 @@ def render(run: Run, choices: Sequence[Choice]) -> str:
         stacks=bars,
         kinds=list(dict.fromkeys(segment.kind for bar in bars for segment in bar.segments)),
         profiles=[table for table in _tables(full, "profile") if not table.detail],
-        profiled=list(_profiled(run)),
+        profiled=list(_profiled(run, in_folder)),
         trace_viewers=TRACE_VIEWERS,
         environment=_environment(run),
         command=[escape(visible(word)) for word in run.config.command.split(" ")],
@@ -242,8 +245,8 @@ def _entries(run: Run, headline: Axis | None, columns: dict[str, Column]) -> lis
     ]
 
 
-def _profiled(run: Run) -> Iterator[Profiled]:
-    """The profiles of the run, each beside that of dense."""
+def _profiled(run: Run, in_folder: bool) -> Iterator[Profiled]:
+    """The profiles of the run, each beside that of dense; the traces that can be linked."""
     for result in one_by_one(ordered(run)):
         assert result.profile
         drawn = (roofline.roofline(run, result, frame) for frame in (roofline.WIDE, roofline.NARROW))
@@ -257,7 +260,7 @@ def _profiled(run: Run) -> Iterator[Profiled]:
             traces={
                 side: f"./{quote(profile.trace)}"
                 for side, profile in beside_dense(run, result).items()
-                if profile.trace
+                if profile.trace and in_folder
             },
         )
 

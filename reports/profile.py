@@ -239,8 +239,12 @@ def portion_tables(run: Run, result: Result, most: int | None = None) -> Iterato
 
 
 def beside_dense(run: Run, result: Result) -> dict[str, Profile]:
-    """The profiles of dense and of the variant, as far as there are any; dense alone has only its own."""
-    dense = (other for other in run.results if (other.variant, other.seed) == (DENSE, result.seed))
+    """The profiles of dense and of the variant, as far as there are any; dense alone has only its own.
+
+    Dense's is left out where another machine made it: its times and ceilings are not to be set beside these.
+    """
+    place = (DENSE, result.seed, result.machine)
+    dense = (other for other in run.results if (other.variant, other.seed, other.machine) == place)
     sides = {DENSE: next(dense, None), DENSE if result.variant == DENSE else VARIANT: result}
     return {side: held.profile for side, held in sides.items() if held and held.profile}
 

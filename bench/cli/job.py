@@ -147,7 +147,7 @@ def write_report(folder: RunFolder, result: Run) -> None:
     from reports import markdown
 
     write_atomically(folder.path / REPORT, markdown.render(result))
-    write_atomically(folder.path / PAGE, page({folder.path.name: result}))
+    write_atomically(folder.path / PAGE, page({folder.path.name: result}, in_folder=True))
 
 
 def check_outputs(options: Options) -> None:

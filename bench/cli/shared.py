@@ -55,7 +55,9 @@ def export_runs(files: Mapping[str, Path], runs: Mapping[str, Run]) -> None:
     from bench.outputs import Outputs
     from reports.exports import FORMATS
 
-    Outputs(files).write({name: page(runs) if name == "html" else FORMATS[name](runs) for name in files})
+    Outputs(files).write(
+        {name: page(runs, in_folder=False) if name == "html" else FORMATS[name](runs) for name in files}
+    )
 
 
 def export_comparison(files: Mapping[str, Path], comparison: Comparison) -> None:
@@ -66,15 +68,15 @@ def export_comparison(files: Mapping[str, Path], comparison: Comparison) -> None
     Outputs(files).write({name: COMPARISON_FORMATS[name](comparison) for name in files})
 
 
-def page(runs: Mapping[str, Run]) -> str:
-    """A run's report as an HTML page."""
+def page(runs: Mapping[str, Run], in_folder: bool) -> str:
+    """A run's report as an HTML page, which is to lie in the run's folder or elsewhere."""
     from bench.recommend import choices
     from reports import html
 
     if len(runs) > 1:
         raise InputError(f"--export-html: a page is of one run, and here are {len(runs)}; export each")
     (run,) = runs.values()
-    return html.render(run, choices(run))
+    return html.render(run, choices(run), in_folder)
 
 
 def check_github(asked: bool) -> None:

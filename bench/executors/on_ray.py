@@ -457,10 +457,11 @@ def training(row: Row) -> tuple[str, int]:
 def is_failed_training(row: Row, result: Result) -> bool:
     """Whether what failed is the training that others share, and not for want of the row's own time."""
     failure = result.failure
-    is_training = row.variant.trains and row.variant.trained.name == row.variant.name
-    return bool(
-        is_training and failure is not None and failure.step == "compress" and failure.kind != "timeout"
-    )
+    if failure is None or failure.step != "compress" or not row.variant.trains:
+        return False
+    # Of what a longer row does, only a training diverges.
+    is_training = row.variant.trained.name == row.variant.name or failure.kind == "diverged"
+    return is_training and failure.kind != "timeout"
 
 
 def unanswered(error: Exception) -> StepFailed:

@@ -218,7 +218,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 # Logits of the teacher stand by row, scores learn at a rate of their own, a bias is not in the model.
 @pytest.mark.parametrize("variant", ["ft", "bmp25:block=8+kd", "outside"])
 def test_two_processes_make_what_one_makes(bench: Bench, tmp_path: Path, variant: str) -> None:
-    one, two = (bench.run(variant, count, tmp_path / str(count)) for count in (1, 2))
+    one, two = (bench.run(variant, count, tmp_path / f"by {count} ç#") for count in (1, 2))
     assert two.weights.keys() == one.weights.keys()
     start = load_file(bench.dense / ARTIFACT / "model.safetensors")
     moved = [name for name, tensor in one.weights.items() if not torch.equal(tensor, start.get(name, tensor))]

@@ -106,6 +106,20 @@ def test_a_speedup_without_an_interval_gives_no_comparison(tmp_path: Path) -> No
     assert not together(tmp_path, *rows)
 
 
+def test_rows_of_unlike_machines_are_not_compared(tmp_path: Path) -> None:
+    rows = [
+        row(*each)
+        for each in (("dense", ratio(1.0)), ("a", ratio(1.5)), ("b", ratio(2.0)), ("a+b", ratio(3.0)))
+    ]
+    assert together(tmp_path, *rows)
+    for found in rows[1:]:
+        found.interplay, found.machine = None, "ab"
+    assert together(tmp_path, *rows), "all on one machine, though it is not the run's"
+    rows[1].interplay, rows[1].machine = None, None
+    rows[-1].interplay = None
+    assert not together(tmp_path, *rows)
+
+
 positive = st.floats(0.1, 10)
 reaches = st.floats(0.0, 0.5)
 

@@ -393,6 +393,8 @@ def test_logs_and_traces_come_along_and_what_is_not_there_is_not_named(
     assert any("its artifact was not in" in note for note in row_of(made.run, "mp").notes)
     assert not any("was not in" in note for note in row_of(made.run, "bmp50+kd").notes)
     assert row_of(made.run, "bmp50+kd").artifact == "artifacts/bmp50+kd"
+    # Broken off before its document was written, a merge is done again.
+    made.files_to(folder)
 
 
 def test_keep_best_keeps_the_best_of_all(finished: Finished, tmp_path: Path) -> None:
@@ -442,6 +444,11 @@ def test_what_is_not_of_one_sweep_is_refused_in_one_line(case: str, three: list[
     change, expected = REFUSED[case]
     change_document(three[1], change)
     assert expected in refusal_of(*three)
+
+
+def test_shards_may_be_of_machines_with_other_numbers_of_cores(three: list[Path]) -> None:
+    change_document(three[1], lambda found: found["config"].update(thread_counts=[1, 2]))
+    assert merged_of(*three).run.status == "complete"
 
 
 def test_a_checkpoint_that_one_shard_alone_reads_is_no_contradiction(three: list[Path]) -> None:

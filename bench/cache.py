@@ -35,6 +35,7 @@ from bench.storage import Storage
 from bench.tasks.stored import fingerprint as rows_fingerprint
 from bench.worker import FINDINGS, REQUEST
 from compressors import hub
+from compressors.formats import unreadable
 from compressors.variant import parse_variant
 
 TRAINING = (
@@ -138,13 +139,18 @@ def sources_fingerprint() -> str:
 
 
 def files_fingerprint(folder: Path) -> str:
-    """A hash of a checkpoint's or an artifact's weights, configuration and tokenizer."""
+    """A hash of a checkpoint's or an artifact's weights, configuration and tokenizer.
+
+    Raises `InputError` for a file that cannot be read.
+    """
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in hub.SUFFIXES:
+    try:
+        for file in hub.files_of(folder):
             digest.update(file.name.encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
+    except OSError as error:
+        raise unreadable(error.filename or folder, error) from None
     return digest.hexdigest()
 
 
@@ -235,9 +241,7 @@ class Cache:
             shutil.rmtree(fresh)
             return False
         place = self.root / name
-        if not is_kept(place):
-            remove(place)
-        self.take(fresh, place)
+        self.take(fresh, place, lambda: is_kept(place))
         return True
 
     def _find_here(self, kind: StepKind, name: str) -> Step | None:
@@ -264,14 +268,23 @@ class Cache:
         folder.mkdir(parents=True)
         return folder
 
-    def take(self, folder: Path, target: Path) -> None:
-        """Rename a complete folder to its place; where another process was faster, its own stays there."""
-        try:
-            folder.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            shutil.rmtree(folder)
+    def take(self, folder: Path, target: Path, stays: Callable[[], bool]) -> None:
+        """Rename a complete folder to its place.
+
+        Where something lies there already, another process's at times, `stays` says whether that is to stay.
+        It is asked only then, since what is removed in passing could be what another one has just put there.
+        """
+        while True:
+            try:
+                folder.rename(target)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            if stays():
+                shutil.rmtree(folder)
+                return
+            remove(target)
 
     def keep_task(self, name: str, write: Callable[[Path], None]) -> Path:
         """The folder of a task, written where it is not there in full."""
@@ -281,8 +294,7 @@ class Cache:
         fresh = self.fresh_folder(name)
         write(fresh)
         (fresh / FILES).write_text(json.dumps(file_sizes(fresh)))
-        remove(place)
-        self.take(fresh, place)
+        self.take(fresh, place, lambda: is_kept(place))
         return place
 
     def share(self, name: str) -> None:
@@ -300,9 +312,7 @@ class Cache:
         findings = Findings.model_validate_json((folder / FINDINGS).read_text())
         (folder / FILES).write_text(json.dumps(file_sizes(folder)))
         target = self.root / name
-        if kind in MEASURED or not self._find_here(kind, name):
-            remove(target)
-        self.take(folder, target)
+        self.take(folder, target, lambda: kind not in MEASURED and self._find_here(kind, name) is not None)
         if kind in MEASURED or (self.storage and not self.storage.has(name)):
             self.share(name)
         return Step(kind, name, target, findings, cached=False)

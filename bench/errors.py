@@ -18,6 +18,14 @@ from __future__ import annotations
 
 import enum
 
+# What torch says of the host's memory and of CUDA's own calls, and ONNX Runtime, in exceptions of no class.
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "Failed to allocate memory",
+)
+
 
 class ExitCode(enum.IntEnum):
     """How the `bench` command ends.
@@ -74,6 +82,12 @@ class NoBaselineYet(ComparisonError):
 def in_one_line(error: BaseException) -> str:
     """What an exception says, without line breaks and of bearable length, for an error that is one line."""
     return writable(" ".join(str(error).split())[:300] or type(error).__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice, the host's or a device's."""
+    typed = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's
+    return typed or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def writable(text: str) -> str:

@@ -90,9 +90,14 @@ def plugin_code(plugins: Iterable[Path]) -> dict[str, str]:
     """Hashes of plugins by file name, those of one name together."""
     contents: dict[str, list[str]] = {}
     for plugin in plugins:
-        files = [plugin, *(file for other in beside(plugin.resolve()) for file in sources(other))]
-        contents.setdefault(f"plugin {plugin.name}", []).extend(map(file_fingerprint, files))
+        hashes = map(file_fingerprint, plugin_sources(plugin))
+        contents.setdefault(f"plugin {plugin.name}", []).extend(hashes)
     return {name: hashlib.sha256("".join(each).encode()).hexdigest() for name, each in contents.items()}
+
+
+def plugin_sources(plugin: Path) -> list[Path]:
+    """A plugin's file and those that it imported from its folder."""
+    return [plugin, *(file for module in beside(plugin.resolve()) for file in sources(module))]
 
 
 def location(module: ModuleType) -> Path | None:
@@ -103,8 +108,10 @@ def location(module: ModuleType) -> Path | None:
 
 
 def file_fingerprint(file: Path) -> str:
-    """A hash of what a file holds. Raises `InputError` where it is not there any more."""
+    """A hash of what a file holds. Raises `InputError` where it is not there any more or no plain file."""
     try:
+        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe or a device may never end
+            raise InputError(f"{file}: is no plain file; name one")
         with file.open("rb") as content:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:

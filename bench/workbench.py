@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from bench.answers import packed
 from bench.cache import (
@@ -25,7 +26,7 @@ from bench.calibration import speed_margin
 from bench.diagnosis import diagnose
 from bench.display import WAITING, Display
 from bench.environment import gpus
-from bench.errors import BenchError, InputError, MeasuringError, Refusal
+from bench.errors import BenchError, InputError, MeasuringError, Refusal, writable
 from bench.folder import RunFolder, file_name, row_name
 from bench.foreign_code import plugins_of
 from bench.lock import hold_devices
@@ -43,10 +44,12 @@ from bench.steps.request import Request, StepKind
 from bench.storage import Storage
 from bench.tasks.stored import write_task
 from bench.training_speedup import STEP_TIME
+from bench.watch import Watch
 from bench.worker import LOG, PREDICTIONS, TRACE
-from bench.workers import StepFailed, Workers
+from bench.workers import StepFailed, Workers, last_lines
 from compressors import hub
 from compressors.artifact import ARTIFACT
+from compressors.contract import Compressor
 from compressors.registry import running_plugins
 from compressors.variant import Variant, refuse_missing_packages
 
@@ -84,6 +87,7 @@ class Workbench:
         self.cache = Cache(self.plan.cache, self.storage)
         self._task_id = task_id(self.plan.task)
         self._task = self.cache.keep_task(self._task_id, partial(write_task, self.plan.task))
+        self._watch = Watch(self.plan)
 
     def result(self, variant: Variant, seed: int, shown: str = "") -> Result:
         """The variant's row, whatever came of it; `shown` is what the display calls it.
@@ -115,7 +119,7 @@ class Workbench:
         try:
             with running_plugins():
                 explain_speed(result, variant, self.plan.config.device, self.environment.cpu_features)
-        except InputError as error:
+        except BenchError as error:
             result.notes.append(f"why it is not faster could not be told: {error}")
         return result
 
@@ -144,7 +148,7 @@ class Workbench:
             self.display.end(row, result)
 
     def drop_models(self, kept: Sequence[Result]) -> None:
-        """Remove every model that this run used and that no kept result is from the cache."""
+        """Remove every model from the cache that this session used and that is no kept result's."""
         names = [self.name(result.variant, result.seed) for result in kept]
         needed = {self._made_by[name].id for name in names if name in self._made_by}
         for step in self._steps.values():
@@ -186,6 +190,7 @@ class Workbench:
         result = Result(
             variant=variant.name,
             parts=variant.spelled_parts,
+            continues=variant.continued.spelled_parts,
             seed=seed,
             status="ok",
             batch_size=size,
@@ -324,11 +329,9 @@ class Workbench:
         """
         checkpoint = self.cache.checkpoint(name)
         work = self.cache.begin(name, request.model_copy(update={"checkpoint": checkpoint}))
-        listen = partial(self.display.stage, self._row)
         try:
             with self._device(kind, request.variant):
-                left_s = None if self._deadline is None else self._deadline - time.monotonic()
-                self.workers.run(work, listen, left_s)
+                self._work(kind, request.variant, work)
             step = self.cache.keep(kind, name, work)
             shutil.rmtree(checkpoint, ignore_errors=True)
             for activity, seconds in step.findings.spent.items():
@@ -349,6 +352,26 @@ class Workbench:
             raise
         finally:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _work(self, kind: StepKind, variant: str, work: Path) -> None:
+        """Have a worker do what lies in `work`, reading what the step is to be kept under, and nothing else.
+
+        What is wrong with a file of one variant alone is a failure of that step. Raises `StepFailed`.
+        """
+        left_s = None if self._deadline is None else self._deadline - time.monotonic()
+        self._refuse_changes()
+        try:
+            self.workers.run(work, partial(self.display.stage, self._row), left_s)
+        except InputError as error:
+            if kind == "dense" or variant == DENSE:
+                raise
+            raise StepFailed(str(error), "error", last_lines(work / LOG)) from None
+        self._refuse_changes()
+
+    def _refuse_changes(self) -> None:
+        """Raise `StepFailed` where what the run was to read has been written since."""
+        if changed := self._watch.changed():
+            raise StepFailed(f"{changed} changed while the run worked; start the run anew")
 
     @contextmanager
     def _device(self, kind: StepKind, variant: str) -> Iterator[None]:
@@ -404,11 +427,21 @@ def explain_speed(result: Result, variant: Variant, device: str, cpu_features: S
 
     A note of an earlier session, whose verdict was another, is taken out.
     """
-    reasons = [part.why_not_faster(variant.parts, device, cpu_features) for part in variant.parts]
+    reasons = [reason_of(part, variant.parts, device, cpu_features) for part in variant.parts]
     verdict = result.verdicts.get("speedup")
     result.notes = [note for note in result.notes if note not in reasons]
     if verdict is not None and verdict.word in ("same", "slower", "inconclusive"):
         result.notes += [reason for reason in reasons if reason]
+
+
+def reason_of(
+    part: Compressor, parts: Sequence[Compressor], device: str, cpu_features: Sequence[str]
+) -> str | None:
+    """Why a part can fail to be faster, as it says. Raises `InputError` for an answer that is no text."""
+    reason = part.why_not_faster(parts, device, cpu_features)
+    if reason is not None and not isinstance(reason, str):
+        raise InputError(f"{part.name}: why_not_faster gave {type(reason).__name__}; give a text or None")
+    return reason and writable(reason)
 
 
 def cached_kinds(*steps: Step | None) -> list[str]:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError, InputError, Refusal, in_one_line, writable
+from bench.errors import BenchError, InputError, Refusal, in_one_line, is_out_of_memory, writable
 from bench.meters.findings import Findings
 from bench.nouns.run import FailureKind
 from bench.steps.request import Request
@@ -24,13 +24,6 @@ from bench.steps.request import Request
 if TYPE_CHECKING:
     from bench.distributed import ProcessFailed
 
-# What torch says of the host's memory and of CUDA's own calls, and ONNX Runtime, in exceptions of no class.
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "Failed to allocate memory",
-)
 REQUEST, FINDINGS, LOG = "request.json", "findings.json", "log.txt"
 PREDICTIONS, TRACE = "predictions.jsonl", "trace.json.gz"
 
@@ -56,6 +49,7 @@ def message_of(error: BaseException) -> Message:
     from bench.distributed import ProcessFailed
 
     if isinstance(error, InputError):
+        traceback.print_exc()  # what is wrong with a file of one variant is that row's failure, with its log
         return {"input_error": writable(str(error))}
     if isinstance(error, Refusal):
         return {"refusal": writable(str(error))}
@@ -99,16 +93,11 @@ def end_with_starter() -> None:
 
 def kind_of(error: BaseException) -> FailureKind:
     """What kind of end an exception is."""
-    import torch
-
     from bench.training import TrainingFailed
 
     if isinstance(error, TrainingFailed):
         return "diverged"
-    typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-    if typed or any(words in str(error) for words in OUT_OF_MEMORY):
-        return "out of memory"
-    return "error"
+    return "out of memory" if is_out_of_memory(error) else "error"
 
 
 def run(folder: Path, channel: Connection) -> None:

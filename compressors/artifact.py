@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from bench.errors import InputError, in_one_line
+from bench.errors import InputError, in_one_line, is_out_of_memory
 from compressors import hub
 from compressors.contract import Compressor, NameClasses
 from compressors.families import family_of, refuse_code
@@ -343,7 +343,7 @@ def longest_row(config: Mapping[str, Any], tokenizer_limit: Any) -> int | None:
     positions = config.get("max_position_embeddings")
     if isinstance(positions, int) and family_of(config) not in ALL_POSITIONS:
         padding = config.get("pad_token_id")
-        positions -= (USUAL_PADDING if padding is None else padding) + 1
+        positions -= (padding if isinstance(padding, int) else USUAL_PADDING) + 1
     limits = [limit for limit in (positions, tokenizer_limit) if isinstance(limit, int) and limit > 0]
     return min(limits, default=None)
 
@@ -353,11 +353,13 @@ def told_about(path_or_id: str, what: str) -> Iterator[None]:
     """Whatever transformers raises while it reads the user's files, as an `InputError` about them.
 
     It has no exception of its own for a damaged file: safetensors', huggingface_hub's and built-in ones
-    all occur. The original stays as the cause.
+    all occur. The original stays as the cause. That memory does not suffice is not the files' doing.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{path_or_id}: {what}: {in_one_line(error)}") from error

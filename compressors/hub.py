@@ -61,6 +61,11 @@ def take_over(snapshots: Mapping[str, Path]) -> None:
     _snapshots.update(snapshots)
 
 
+def files_of(folder: Path) -> list[Path]:
+    """A checkpoint's weights, configuration and tokenizer, whatever else lies in its folder."""
+    return [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.is_file()]
+
+
 def place_of(file: Path) -> Path:
     """Where a file that the user named lies here."""
     return _snapshots.get(str(file), file)

@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from types import NoneType
 from typing import Any, get_type_hints
 
@@ -49,6 +50,7 @@ DECLARED: dict[str, tuple[type, ...]] = {
     "measures_device": (bool,),
     "autocast": (str, NoneType),
 }
+HOLD: dict[str, type] = {"checkpoints": str, "origins": str, "files": Path}
 PROJECT = "compressed-transformer-bench"
 SETTING = re.compile(r"\s*[A-Za-z_]\w*=")
 
@@ -73,8 +75,13 @@ class Variant:
     @property
     def setting(self) -> Variant:
         """Its precision and engine, or those of the artifact it goes on from: how dense runs as its equal."""
-        known = (*self.parts, *(made for part in self.parts for made in part.continues))
+        known = (*self.parts, *self.continued.parts)
         return Variant(tuple(part for part in known if part.phase in (Phase.PRECISION, Phase.RUNTIME)))
+
+    @property
+    def continued(self) -> Variant:
+        """What made the artifact that it goes on from; nothing where it goes on from none of ours."""
+        return Variant(tuple(made for part in self.parts for made in part.continues))
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -270,6 +277,13 @@ def check(variant: Variant, device: str) -> None:
         for name, types in DECLARED.items():
             if not isinstance(value := getattr(part, name), types):
                 raise InputError(f"{part.name}: {name} is {value!r}, and must be of type {types[0].__name__}")
+        if not 0 <= part.removes <= 1:
+            raise InputError(f"{part.name}: removes is {part.removes}, and must lie between 0 and 1")
+        for name, kind in HOLD.items():
+            if wrong := [each for each in getattr(part, name) if not isinstance(each, kind)]:
+                raise InputError(
+                    f"{part.name}: {name} holds {wrong[0]!r}, and must hold type {kind.__name__}"
+                )
     for i, first in enumerate(variant.parts):
         for second in variant.parts[i + 1 :]:
             if type(first) is type(second):

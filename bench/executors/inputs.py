@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.cache import Cache, files_fingerprint, is_kept
 from bench.errors import InputError
-from bench.foreign_code import beside, file_fingerprint, plugin_code, sources
+from bench.foreign_code import file_fingerprint, plugin_code, plugin_sources
 from bench.nouns.document import Document
 from bench.plan import Plan
 from bench.storage import Storage
@@ -80,7 +80,7 @@ def fetch(inputs: Inputs, cache: Cache, storage: Storage, folder: Path) -> tuple
             fresh = Path(tempfile.mkdtemp(dir=folder))
             if not storage.fetch(name, fresh):
                 raise missing(name, storage)
-            cache.take(fresh, place)
+            cache.take(fresh, place, lambda: True)
         return place
 
     if not is_kept(cache.root / inputs.task) and not cache.fetch(inputs.task):
@@ -101,10 +101,9 @@ def missing(name: str, storage: Storage) -> InputError:
 
 def checkpoint_files(folder: Path) -> dict[str, Path]:
     """A checkpoint's weights, configuration and tokenizer, by name."""
-    return {file.name: file for file in sorted(folder.iterdir()) if file.suffix in hub.SUFFIXES}
+    return {file.name: file for file in hub.files_of(folder)}
 
 
 def plugin_files(plugin: Path) -> dict[str, Path]:
     """A plugin and what it imports from its folder, by the path there."""
-    files = [plugin, *(file for module in beside(plugin) for file in sources(module))]
-    return {file.relative_to(plugin.parent).as_posix(): file for file in files}
+    return {file.relative_to(plugin.parent).as_posix(): file for file in plugin_sources(plugin)}

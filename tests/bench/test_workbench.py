@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.cache import Step
 from bench.display import LineDisplay
 from bench.environment import fingerprint
-from bench.errors import BenchError, Refusal
+from bench.errors import BenchError, InputError, Refusal
 from bench.folder import RunFolder
 from bench.meters.carbon import CO2_OF
 from bench.meters.findings import Findings
@@ -27,7 +28,8 @@ from bench.workbench import Workbench, drop_foreign_costs
 from bench.worker import PREDICTIONS
 from bench.workers import StepFailed, Workers
 from compressors.artifact import ARTIFACT
-from compressors.variant import parse_variant
+from compressors.contract import Compressor, Phase
+from compressors.variant import Variant, parse_variant
 
 Failing = Callable[[Request], BenchError | None]
 
@@ -134,6 +136,59 @@ def test_a_shared_step_that_fails_is_tried_once_and_fails_every_row(bench: Rehea
     assert [row.status for row in found] == ["failed"] * 3
     assert all("no memory" in (row.reason or "") for row in found)
     assert bench.asked.count("compress bmp50") == 1
+
+
+def test_a_file_that_one_variant_cannot_use_is_that_rows_failure_with_its_log(bench: Rehearsal) -> None:
+    broken = InputError("broken: no usable tokenizer")
+    bench.fails = lambda request: broken if request.variant == "bmp50" else None
+    found = rows(bench, "bmp50", "bmp50+sorted")
+    assert [row.status for row in found] == ["failed"] * 2
+    assert bench.asked.count("compress bmp50") == 1
+    for row in found:
+        assert row.failure is not None
+        assert (row.failure.kind, row.failure.step, row.failure.log) == ("error", "compress", [str(broken)])
+    assert (bench.folder.path / "logs" / "bmp50-compress.txt").read_text() == str(broken)
+
+
+def test_a_file_that_dense_cannot_use_ends_the_run(bench: Rehearsal) -> None:
+    bench.fails = lambda request: InputError("dense: broken")
+    with pytest.raises(InputError, match="dense: broken"):
+        bench.result(parse_variant("dense"), seed=0)
+
+
+def test_an_answer_that_is_no_text_is_not_put_into_the_document(bench: Rehearsal) -> None:
+    @dataclasses.dataclass
+    class Lists(Compressor):
+        name, phase, summary, trains = "lists", Phase.PRECISION, "answers with lists", False
+
+        def why_not_faster(self, *asked: object) -> Any:
+            return ["slow"]
+
+    row = bench.judged(Result(variant="lists", seed=0, status="ok"), Variant((Lists(),)))
+    said = "lists: why_not_faster gave list; give a text or None"
+    assert row.notes == [f"why it is not faster could not be told: {said}"]
+
+
+def test_what_is_written_while_a_step_reads_it_is_no_result(
+    bench: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corpus.txt").write_text("one")
+    variant = parse_variant("vocab:corpus.txt")
+    watched = Rehearsal(
+        dataclasses.replace(bench.plan, variants=(parse_variant("dense"), variant)),
+        *(bench.folder, bench.workers, bench.display, bench.environment),
+    )
+    monkeypatch.setattr(bench.workers, "run", lambda work, listen, limit_s: watched.rehearse(work))
+
+    def write(request: Request) -> None:
+        if request.kind == "compress":
+            (tmp_path / "corpus.txt").write_text("two")
+
+    watched.fails = write
+    [row] = rows(watched, variant.name)
+    assert row.status == "failed"
+    assert "corpus.txt changed while the run worked; start the run anew" in (row.reason or "")
+    assert cached(watched) == ["dense"]
 
 
 @pytest.mark.parametrize(

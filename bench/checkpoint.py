@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Checkpoint:
         """The state to go on from, for `Trainer.train`; one that cannot be read is removed, with a note."""
         if self.folder is None or not self.folder.is_dir():
             return None
+        clear(path for path in self.folder.iterdir() if path.name.startswith(WRITING))
         newest: str | None = get_last_checkpoint(str(self.folder))
         if newest is None:
             return None
@@ -182,12 +183,16 @@ class Checkpoint:
         )
         fresh = self.folder / f"{WRITING}{os.getpid()}"
         shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        save_file(weights, fresh / SAFE_WEIGHTS_NAME)
-        save_file(tensors, fresh / TENSORS)
-        (fresh / STATE).write_text(kept.model_dump_json())
-        state.save_to_json(str(fresh / TRAINER_STATE_NAME))
-        take(fresh, self.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        try:
+            fresh.mkdir(parents=True)
+            save_file(weights, fresh / SAFE_WEIGHTS_NAME)
+            save_file(tensors, fresh / TENSORS)
+            (fresh / STATE).write_text(kept.model_dump_json())
+            state.save_to_json(str(fresh / TRAINER_STATE_NAME))
+            take(fresh, self.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        except (OSError, SafetensorError):
+            shutil.rmtree(fresh, ignore_errors=True)  # the model itself will want the room
+            raise
 
 
 def read(folder: Path) -> tuple[TrainingState, dict[str, torch.Tensor]]:
@@ -201,20 +206,21 @@ def read(folder: Path) -> tuple[TrainingState, dict[str, torch.Tensor]]:
 
 
 def take(fresh: Path, place: Path) -> None:
-    """Put a complete folder in its place, safe from a power cut; then whatever else lies beside it goes.
-
-    What a process that is alive is just writing stays: two runs may share a cache.
-    """
+    """Put a complete folder in its place, safe from a power cut; then whatever else lies beside it goes."""
     for path in (*fresh.iterdir(), fresh):
         sync(path)
     shutil.rmtree(place, ignore_errors=True)
     fresh.rename(place)
     sync(place.parent)
-    for other in place.parent.iterdir():
-        owner = other.name.removeprefix(WRITING)
-        is_written = owner.isdecimal() and psutil.pid_exists(int(owner))
-        if other != place and not is_written:
-            shutil.rmtree(other, ignore_errors=True)
+    clear(other for other in place.parent.iterdir() if other != place)
+
+
+def clear(states: Iterable[Path]) -> None:
+    """Remove these, but for what a process that is alive is just writing: two runs may share a cache."""
+    for state in states:
+        owner = state.name.removeprefix(WRITING)
+        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def sync(path: Path) -> None:

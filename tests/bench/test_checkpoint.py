@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import random
@@ -237,6 +238,28 @@ def test_a_state_that_cannot_be_left_costs_a_note_and_nothing_else(
     assert_same(ended, training.run())
     [note] = ended.checkpoint.notes
     assert note.startswith("no state of the training could be left")
+
+
+def test_a_state_that_finds_no_room_leaves_it_to_the_model(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: dict[str, Any], file: Path) -> None:
+        file.write_bytes(b"some")
+        if file.name != "model.safetensors":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY_S", 0.0)
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    [note] = training.run(tmp_path / "state").checkpoint.notes
+    assert "No space left on device" in note
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_what_a_dead_process_was_writing_goes_before_the_training(tmp_path: Path) -> None:
+    for name in ("writing-1", "writing-999999999"):
+        (tmp_path / name).mkdir()
+    assert Checkpoint(tmp_path).find() is None
+    assert [folder.name for folder in tmp_path.iterdir()] == ["writing-1"]
 
 
 def test_short_trainings_leave_none(

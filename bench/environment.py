@@ -48,8 +48,12 @@ VARIABLES = (
     "CUBLAS_",
     "CXX",
     "DNNL_",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "MALLOC_",
     "NVIDIA_TF32_OVERRIDE",
     "ONEDNN_",
+    "PYTORCH_",
     "HF_HUB_OFFLINE",
     "TOKENIZERS_PARALLELISM",
 )

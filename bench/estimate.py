@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench import scratch
+from bench.errors import InputError
 from bench.nouns.task import Task
 from bench.plan import Plan
 from bench.protocol import PROTOCOLS
 from compressors.artifact import read_config
+from compressors.contract import Compressor
+from compressors.inspection import is_size
 from compressors.registry import running_plugins
 from compressors.variant import Variant
 
@@ -92,7 +95,15 @@ def stored_bytes(variant: Variant, size: ModelSize) -> int:
 
 def depth_share(variant: Variant, size: ModelSize) -> float:
     """Share of dense's layers that the variant has."""
-    return min((part.layers_left(size.depth) for part in variant.parts), default=size.depth) / size.depth
+    return min((layers_left(part, size.depth) for part in variant.parts), default=size.depth) / size.depth
+
+
+def layers_left(part: Compressor, depth: int) -> int:
+    """How many of `depth` layers a part leaves, as it says. Raises `InputError` where it cannot be."""
+    left = part.layers_left(depth)
+    if type(left) is not int or left < 1:
+        raise InputError(f"{part.name}: layers_left is {left!r} of {depth}, and must be a number of layers")
+    return left
 
 
 def model_size(model: str | None) -> ModelSize:
@@ -110,7 +121,7 @@ def model_size(model: str | None) -> ModelSize:
         }
     else:
         found = read_config(model)
-        config |= {name: found[name] for name in config if isinstance(found.get(name), int)}
+        config |= {name: found[name] for name in config if is_size(found.get(name))}
     hidden = config["hidden_size"]
     encoder = config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * config["intermediate_size"])
     return ModelSize(encoder + config["vocab_size"] * hidden, encoder, config["num_hidden_layers"])

@@ -76,7 +76,9 @@ class Artifact:
     @property
     def model_class(self) -> str:
         """The model's class by name; empty where the configuration names none."""
-        return next(iter(self.config.get("architectures") or ()), "")
+        named = self.config.get("architectures")
+        first = named[0] if isinstance(named, list) and named else ""
+        return first if isinstance(first, str) else ""
 
     @property
     def class_file(self) -> str | None:

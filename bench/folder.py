@@ -79,6 +79,13 @@ class RunFolder:
             raise InputError(
                 f"--out {self.path}: holds a run already; name another folder, or use --resume {self.path}"
             )
+        if found := next(
+            (name for name in (OPTIONS, REPORT, PAGE) if os.path.lexists(self.path / name)), None
+        ):
+            raise InputError(
+                f"--out {self.path}: holds {found}, which a run would replace; name another folder, or "
+                f"use --resume {self.path} where a run broke off"
+            )
 
     @contextmanager
     def held(self, option: str) -> Iterator[Held]:
@@ -98,8 +105,10 @@ class RunFolder:
         try:
             write_atomically(self.path / OPTIONS, options.model_dump_json(indent=2))
         except OSError as error:
+            self.discard()
             raise cannot_be_written(self.path, error) from None
         except PydanticSerializationError:
+            self.discard()
             raise InputError("an option names a file whose name is not UTF-8; rename the file") from None
 
     def discard(self) -> None:

@@ -1,6 +1,11 @@
 """What the fork server imports before it forks workers: slow to import, and run by none of them twice."""
 
 # ruff: noqa: E402
+import signal
+
+# Ctrl-C reaches all that runs in the terminal: the command sees to the others, also while this imports.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
 import logging
 import threading
 

@@ -52,6 +52,10 @@ LEARNT = re.compile(r"(?:^|\.)(?:\w*embeddings?\w*|\d+|pooler|\w*class\w*|score)
 MARKS = re.compile("[\u061c\u200e\u200f\ufeff]")
 # A model has at most so many values for each byte of its weights: the narrowest in use take half a byte.
 VALUES_A_BYTE = 4
+# Of a number of values, however large a size the configuration gives.
+MOST_TOLD = 10**30
+# By which transformers reads another tokenizer than the one that was looked at.
+OTHER_TOKENIZERS = "fast_tokenizer_files"
 
 
 def check_checkpoint(path_or_id: str) -> None:
@@ -106,6 +110,9 @@ def check_sizes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, T
     for name, value in config.items():
         if name.endswith(EPSILONS) and isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{file}: {name} is {value}; give it the number that the model was trained with")
+    padding = config.get("pad_token_id")
+    if padding is not None and type(padding) is not int:
+        raise InputError(f"{file}: pad_token_id {quoted(padding)} is no token's number; save the model again")
     if family_of(config) in LIKE_BERT:
         for name in SIZES:
             if config.get(name) is not None and not is_size(config[name]):
@@ -121,7 +128,10 @@ def check_sizes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, T
             raise InputError(
                 f"{file}: num_attention_heads {heads} does not divide hidden_size {hidden}; put it right"
             )
-    claimed, held = least_values(config), sum(tensor.end - tensor.start for tensor in tensors.values())
+    claimed, held = (
+        min(least_values(config), MOST_TOLD),
+        sum(tensor.end - tensor.start for tensor in tensors.values()),
+    )
     if claimed > VALUES_A_BYTE * held:
         raise InputError(
             f"{file}: describes a model of at least {claimed:.1e} values, and its weights are {held:,} "
@@ -199,6 +209,11 @@ def check_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
         f"save its base model's there: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
     )
     settings = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
+    if settings.get(OTHER_TOKENIZERS) is not None:
+        raise InputError(
+            f"{folder / TOKENIZER_CONFIG}: {OTHER_TOKENIZERS} names other files in place of {TOKENIZER}; "
+            "take it out"
+        )
     own = "auto_map" in settings and not (folder / TOKENIZER).exists()
     if own and str(settings.get("tokenizer_class")) not in named_by_transformers("tokenization_auto.py"):
         raise InputError(
@@ -206,7 +221,7 @@ def check_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
             f"of a checkpoint is run; write {TOKENIZER} where you trust it"
         )
     if not (folder / TOKENIZER).exists():
-        found = [file for pattern in VOCABULARIES for file in folder.glob(pattern)]
+        found = [file for pattern in VOCABULARIES for file in folder.glob(pattern) if file.is_file()]
         names = (settings.get("tokenizer_class"), config.get("tokenizer_class"), config["model_type"])
         needs_one = not any(name in WITHOUT_VOCABULARY for name in names)
         if needs_one and not any(file.stat().st_size for file in found):

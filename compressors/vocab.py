@@ -81,8 +81,11 @@ class VocabularyTrimming(Compressor):
         """The corpus, line by line. Raises `InputError` where it cannot be read."""
         if not self.corpus:
             return
+        place = hub.place_of(Path(self.corpus))
         try:
-            with hub.place_of(Path(self.corpus)).open(encoding="utf-8") as lines:
+            if place.exists() and not (place.is_file() or place.is_dir()):  # a pipe or a device may never end
+                raise InputError(f"vocab: corpus={self.corpus} is no plain file; name one")
+            with place.open(encoding="utf-8") as lines:
                 yield from (line.rstrip("\n") for line in lines)
         except (OSError, UnicodeDecodeError) as error:
             reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror

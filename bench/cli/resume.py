@@ -83,9 +83,8 @@ def changes(
     `environment` is this machine's, None where others make the rows. An extra counts where a result was made
     with it: one that a row was skipped for may have come since.
     """
-    from bench.cache import packages_of
-    from bench.environment import EXTRAS
-
+    if environment is not None and (library := changed_library(earlier, environment)):
+        return library
     for name, value in fingerprints.items():
         if earlier.fingerprints.get(name) != value:
             return {"rows": "its data", "model": "its model", "code": "bench itself"}.get(name, f"the {name}")
@@ -95,11 +94,15 @@ def changes(
         return None
     if environment.measuring_key != earlier.environment.measuring_key:
         return "the machine, its threads or its settings"
-    used = {package for row in earlier.results if row.status == "ok" for package in packages_of(row.variant)}
-    before, now = (
-        {name: found for name, found in versions.items() if name not in EXTRAS or name in used}
-        for versions in (earlier.environment.versions, environment.versions)
-    )
-    if before != now:
-        return "a library"
     return None
+
+
+def changed_library(earlier: Run, environment: Environment) -> str | None:
+    """A library, or Python, of which the earlier results were made with another version."""
+    from bench.cache import packages_of
+    from bench.environment import EXTRAS
+
+    used = {package for row in earlier.results if row.status == "ok" for package in packages_of(row.variant)}
+    before, now = earlier.environment.versions, environment.versions
+    names = (name for name in {**before, **now} if name not in EXTRAS or name in used)
+    return next((f"the version of {name}" for name in names if before.get(name) != now.get(name)), None)

@@ -134,9 +134,9 @@ def test_an_extra_that_came_later_is_no_change_unless_a_result_was_made_with_it(
         return changes(run, run.config, run.fingerprints, now)
 
     assert changed("onnxruntime", pruned="ok", exported="skipped") is None
-    assert changed("onnxruntime", pruned="ok", exported="ok") == "a library"
+    assert changed("onnxruntime", pruned="ok", exported="ok") == "the version of onnxruntime"
     assert changed("torchao", pruned="ok", exported="ok") is None
-    assert changed("torch", pruned="ok", exported="skipped") == "a library"
+    assert changed("torch", pruned="ok", exported="skipped") == "the version of torch"
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,20 @@ def test_a_folder_that_holds_a_run_is_refused(folder: RunFolder) -> None:
     assert folder.read() == run_of()
 
 
+@pytest.mark.parametrize("name", ["options.json", "report.md", "report.html"])
+def test_what_a_run_would_replace_is_refused_and_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    assert f"holds {name}, which a run would replace" in refusal(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_options_that_no_document_can_hold_leave_nothing(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run", 0)
+    with folder.held("--out"), pytest.raises(InputError, match="is not UTF-8"):
+        folder.begin(Options(plugins=(Path(os.fsdecode(b"caf\xe9.py")),)))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_without_a_run_is_used(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     RunFolder.create(tmp_path, 0)

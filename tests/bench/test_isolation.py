@@ -284,6 +284,27 @@ def test_an_end_from_outside_leaves_a_whole_document_and_no_workers(
     assert not alive
 
 
+def test_ctrl_c_while_the_workers_server_starts_shows_nothing_of_it(folder: Path) -> None:
+    process = subprocess.Popen(
+        command("run", *ASKED, "--variants", "mp", "--out", "early", "--cache", "fresh-early"),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not psutil.Process(process.pid).children() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not (folder / "early").exists()
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_leaves_no_workers(folder: Path) -> None:
     process = begun(folder, folder / "killed", "--variants", "mp,bmp25", "--cache", "fresh-killed")

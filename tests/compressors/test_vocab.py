@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -579,6 +580,13 @@ def test_a_corpus_that_cannot_be_read_is_said_when_planning(tmp_path: Path) -> N
         with pytest.raises(
             InputError, match=rf"vocab: corpus={re.escape(str(path))} cannot be read \({reason}"
         ):
+            check(parse_variant(f"vocab:{path}"), "cpu")
+
+
+def test_a_corpus_without_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    for path in (tmp_path / "pipe.txt", Path("/dev/zero")):
+        with pytest.raises(InputError, match="is no plain file; name one"):
             check(parse_variant(f"vocab:{path}"), "cpu")
 
 

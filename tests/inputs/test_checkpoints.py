@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 import compressors
+from bench.cache import files_fingerprint
 from compressors import artifact
 from compressors.variant import parse_variant
 from tests.bench.test_export import write_run
@@ -256,6 +257,12 @@ SIZES: dict[str, tuple[Damage, str]] = {
     "absurdly wide": (settings(hidden_size=10**9), "hidden_size 1000000000, and by"),
     "absurdly deep": (settings(num_hidden_layers=10**9), "num_hidden_layers 1000000000, and by"),
     "absurd inside": (settings(intermediate_size=10**9), "describes a model of at least 6.4e+10 values"),
+    "beyond all numbers": (settings(intermediate_size=10**310), "describes a model of at least 1.0e+30"),
+    "a text for padding": (settings(pad_token_id="1"), "pad_token_id '1' is no token's number"),
+    "a list for padding": (
+        settings(model_type="roberta", pad_token_id=[1]),
+        "pad_token_id [1] is no token's number",
+    ),
     "absurd in any family": (
         settings(model_type="modernbert", hidden_size=10**9),
         "describes a model of at least 2.0e+18 values",
@@ -343,6 +350,10 @@ TOKENIZERS: dict[str, tuple[Damage, str]] = {
         ),
         "tokenizer_config.json: only custom code makes this tokenizer",
     ),
+    "another file": (
+        text_of("tokenizer_config.json", '{"fast_tokenizer_files": ["../whole/tokenizer.1.0.json"]}'),
+        "tokenizer_config.json: fast_tokenizer_files names other files in place of tokenizer.json",
+    ),
     "no class at all": (
         lambda folder: (
             without(TOKENIZER)(folder),
@@ -393,6 +404,24 @@ RECORDS |= {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_whole_checkpoint_is_planned_with_every_way(place: Path, way: str) -> None:
     code, _, err = carried_out(place, "run", *DATA, *WAYS[way])
+    assert code == 0, err
+
+
+def test_what_else_lies_in_its_folder_is_not_read(place: Path) -> None:
+    (place / "broken" / "best.model").mkdir()
+    (place / "broken" / "latest.txt").symlink_to("gone.txt")
+    os.mkfifo(place / "broken" / "pipe.txt")
+    for way in ("dense", "load"):
+        code, _, err = carried_out(place, "run", *DATA, *WAYS[way])
+        assert code == 0, err
+    assert files_fingerprint(place / "broken") == files_fingerprint(place / "whole")
+
+
+@pytest.mark.parametrize("sizes", [{"hidden_size": 0}, {"num_hidden_layers": 0}, {"hidden_size": "wide"}])
+def test_sizes_that_say_nothing_of_a_family_stop_no_estimate(place: Path, sizes: dict[str, Any]) -> None:
+    """Whether transformers takes them is seen when it is loaded."""
+    settings(model_type="modernbert", **sizes)(place / "broken")
+    code, _, err = carried_out(place, "run", *DATA, *WAYS["dense"])
     assert code == 0, err
 
 

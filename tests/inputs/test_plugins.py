@@ -90,6 +90,15 @@ UNUSABLE: dict[str, tuple[bytes, str]] = {
     "no files": (answer("files"), "ZeroDivisionError"),
     "nothing to go on from": (answer("continues"), "ZeroDivisionError"),
     "a text for a share": (answer("removes", '"half"'), "removes is 'half', and must be of type int"),
+    "no number for a share": (
+        answer("removes", 'float("nan")'),
+        "removes is nan, and must lie between 0 and",
+    ),
+    "more than all": (answer("removes", "1.5"), "removes is 1.5, and must lie between 0 and 1"),
+    "texts for files": (answer("files", '("corpus.txt",)'), "files holds 'corpus.txt', and must hold type"),
+    "numbers of checkpoints": (answer("checkpoints", "(5,)"), "checkpoints holds 5, and must hold type str"),
+    "no layers": (plugin(body="def layers_left(self, depth): return None"), "layers_left is None of "),
+    "no layer": (plugin(body="def layers_left(self, depth): return 0"), "layers_left is 0 of "),
     "a number for checkpoints": (answer("checkpoints", "5"), "checkpoints is 5, and must be of type tuple"),
 }
 

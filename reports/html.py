@@ -94,7 +94,7 @@ class Profiled:
     tables: tuple[Table, ...]
     reasons: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    traces: dict[str, str]
+    traces: dict[str, tuple[str, str | None]]
 
 
 def render(run: Run, choices: Sequence[Choice], in_folder: bool = True) -> str:
@@ -246,7 +246,7 @@ def _entries(run: Run, headline: Axis | None, columns: dict[str, Column]) -> lis
 
 
 def _profiled(run: Run, in_folder: bool) -> Iterator[Profiled]:
-    """The profiles of the run, each beside that of dense; the traces that can be linked."""
+    """The profiles of the run, each beside that of dense, and their traces."""
     for result in one_by_one(ordered(run)):
         assert result.profile
         drawn = (roofline.roofline(run, result, frame) for frame in (roofline.WIDE, roofline.NARROW))
@@ -258,9 +258,9 @@ def _profiled(run: Run, in_folder: bool) -> Iterator[Profiled]:
             facts=tuple((fact.name, fact.text) for fact in profile_facts(run, result)),
             # "./", so that no name is taken for an address.
             traces={
-                side: f"./{quote(profile.trace)}"
+                side: (profile.trace, f"./{quote(profile.trace)}" if in_folder else None)
                 for side, profile in beside_dense(run, result).items()
-                if profile.trace and in_folder
+                if profile.trace
             },
         )
 

@@ -30,6 +30,7 @@ LAUNCHING_NOTE = (
 APART_NOTE = (
     "each was profiled by itself, minutes apart: compare shares; the speedup that was measured is paired",
 )
+OF_MACHINES_NOTE = ("they were measured on machines that differ: neither times nor rates are to be compared",)
 RATES_NOTE = (
     "of matmul ceiling, of copy ceiling: the time that its FLOPs, or its bytes, would take alone, at the "
     "ceilings beside its own profile, of the time that a batch takes",
@@ -96,15 +97,18 @@ def time_table(run: Run, results: Sequence[Result]) -> Table:
         Header("With profiler", detail=True),
         Header("Precision", numeric=False, detail=True),
     )
-    profiles = [result.profile for result in results if result.profile]
+    profiled = [result for result in results if result.profile]
     rows = (_row(run, result, _time_cells(result.profile)) for result in results if result.profile)
     shares = ("shares are of the time that the profiler saw",)
-    notes = (*_apart(profiles), shares, LAUNCHING_NOTE, RATES_NOTE)
+    notes = (*_apart(profiled), shares, LAUNCHING_NOTE, RATES_NOTE)
     return Table(TIME_TITLE, headers, tuple(rows), notes, topic="profile").filled()
 
 
-def _apart(profiles: Sequence[Profile]) -> Iterator[Line]:
-    """That profiles are not of the same minutes, and how much the machine's speed differed between them."""
+def _apart(results: Sequence[Result]) -> Iterator[Line]:
+    """That profiles are not of the same minutes or machines, and how much those differed in speed."""
+    if len({result.machine for result in results}) > 1:
+        yield OF_MACHINES_NOTE
+    profiles = [result.profile for result in results if result.profile]
     if len(profiles) > 1:
         yield APART_NOTE
         rates = [profile.ceilings.matmul["float32"] for profile in profiles]

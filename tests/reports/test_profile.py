@@ -13,7 +13,7 @@ from rich.console import Console
 from bench.nouns.measurement import measured
 from bench.nouns.profile import Ceilings, Copy, Diagnosis, Portion, Profile
 from bench.nouns.run import Result, Run
-from reports import console, markdown
+from reports import console, html, markdown
 from reports import csv as csv_report
 from reports.content import essentials, report
 from reports.parts import Report, Table, plain
@@ -31,7 +31,7 @@ from reports.profile import (
 from tests.reports.conftest import speed_verdict
 from tests.reports.profiles import DIAGNOSES, LAUNCHING, PROFILES, on_gpu, profile, profiled
 from tests.reports.test_content import row, section, table
-from tests.reports.test_html import HOSTILE, page
+from tests.reports.test_html import HOSTILE, Page, page
 
 
 def printed(shown: Report, width: int = 80) -> str:
@@ -177,6 +177,20 @@ def test_another_seed_s_dense_is_not_set_beside_a_variant(seeded: Run) -> None:
     best[1].profile = profile(0.02, 0.5)
     shown = table(report(seeded), "Operators of dense and bmp25+kd+mp (seed 2)")
     assert row(shown, "addmm")["Time, dense"] == "62.5 ms"
+
+
+def test_another_machine_s_dense_is_not_set_beside_a_variant(run: Run) -> None:
+    shown = profiled(run)
+    shown.results[0].machine = "ab"
+    assert "Time" in row(table(report(shown), "Operators of bmp25"), "addmm")
+    assert all("machines that differ" not in line for line in page(profiled(run)).lines())
+    assert any("machines that differ" in line for line in page(shown).lines())
+
+
+def test_a_page_that_lies_elsewhere_links_no_trace(run: Run) -> None:
+    away = Page(html.render(profiled(run), [], in_folder=False))
+    assert not [a["href"] for a in away.every("a") if "traces" in a["href"]]
+    assert any("traces/dense.json.gz" in line for line in away.lines())
 
 
 def test_only_the_longest_are_on_the_console_and_the_rest_is_said(run: Run) -> None:

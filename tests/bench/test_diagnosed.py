@@ -6,13 +6,15 @@ takes a GPU, a quota or another guest of the host is in `test_diagnosis.py` alon
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.benchmark import Timer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
-from bench.diagnosis import diagnose
+from bench.diagnosis import OF_A_COPY, diagnose
 from bench.environment import NATIVE_BF16, read_cpu
 from bench.meters.feeds import headline
 from bench.meters.speed import measure_speed
@@ -129,13 +131,32 @@ def test_seventeen_neurons_a_layer_are_an_unfriendly_width(tmp_path: Path) -> No
     assert "width 17" in found["unfriendly-widths"].text
 
 
+def reach_of_few_rows() -> float:
+    """How fast three rows times such weights read them, over how fast a copy moves bytes."""
+    rows, weights = torch.randn(3, 512), torch.randn(16384, 512)
+    target = torch.empty_like(weights)
+    product = Timer(
+        "rows @ weights.T", globals={"rows": rows, "weights": weights}, num_threads=torch.get_num_threads()
+    )
+    copy = Timer(
+        "target.copy_(weights)",
+        globals={"target": target, "weights": weights},
+        num_threads=torch.get_num_threads(),
+    )
+    turns = [(product.timeit(5).mean, copy.timeit(5).mean) for _ in range(11)]
+    return statistics.median(copy_s / (2 * product_s) for product_s, copy_s in turns)
+
+
 def test_weights_far_larger_than_a_batch_are_memory_bound(tmp_path: Path) -> None:
     # Their rate is set beside that of copies, and other processes slow memory down at any moment.
     attempts = (
         named(tmp_path / attempt, bert(layers=1, hidden=512, ffn=16384), batch_size=1, rows=SHORT)
         for attempt in ("first", "second", "third")
     )
-    found = next(found for found in attempts if "memory-bound" in found)
+    found = next((found for found in attempts if "memory-bound" in found), None)
+    if found is None and (reached := reach_of_few_rows()) < 1.5 * OF_A_COPY:
+        pytest.skip(f"products of few rows read weights at {reached:.0%} of the rate of copies on this CPU")
+    assert found
     assert "launch-bound" not in found
     assert "aten::addmm" in found["memory-bound"].text
     assert "a larger --batch-size" in found["memory-bound"].remedy

@@ -17,7 +17,7 @@ bench: $(INSTALLED)
 # Goes on where a run was broken off. Where that is refused, since the code or a library changed, STUDY=FOLDER starts
 # a new run there and keeps the old one. Exit status 1 is a variant that failed: its cells say so.
 study: $(INSTALLED)
-	$(BIN)/bench run $(if $(wildcard $(STUDY)/run.json),--resume $(STUDY),$(STUDY_RUN)) || test $$? -eq 1
+	$(BIN)/bench run $(if $(wildcard $(STUDY)/options.json),--resume $(STUDY),$(STUDY_RUN)) || test $$? -eq 1
 	$(BIN)/bench study $(STUDY)
 
 test: lint types imports

@@ -149,7 +149,7 @@ def files_fingerprint(folder: Path) -> str:
             digest.update(file.name.encode())
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise unreadable(error.filename or folder, error) from None
     return digest.hexdigest()
 

@@ -181,10 +181,12 @@ def join(number: int, count: int, device: str, scratch: Path) -> None:
     gpu = torch.device("cuda", number) if device == "cuda" else None
     if gpu is not None:
         torch.cuda.set_device(gpu)
+    # By a store of its own: an address of a file would have to be without spaces.
+    store = distributed.FileStore(str(scratch / RENDEZVOUS), count)  # type: ignore[attr-defined]
+    store.set_timeout(TIMEOUT)
     distributed.init_process_group(
         "nccl" if gpu else "gloo",
-        # By a store of its own: an address of a file would have to be without spaces.
-        store=distributed.FileStore(str(scratch / RENDEZVOUS), count),  # type: ignore[attr-defined]
+        store=store,
         rank=number,
         world_size=count,
         timeout=TIMEOUT,

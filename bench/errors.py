@@ -21,6 +21,7 @@ import enum
 # What torch says of the host's memory and of CUDA's own calls, and ONNX Runtime, in exceptions of no class.
 OUT_OF_MEMORY = (
     "can't allocate memory",
+    "Cannot allocate memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "Failed to allocate memory",

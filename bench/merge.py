@@ -22,8 +22,7 @@ from bench.nouns.run import DENSE, Result, Run
 from bench.recommend import recommend, training_cautions
 from bench.runner import batch_cautions
 
-# `--thorough` measures with as many threads as each machine has cores for.
-MAY_DIFFER = ("command", "variants", "shard", "sweep", "thread_counts")
+MAY_DIFFER = ("command", "variants", "shard", "sweep")
 Place = tuple[str, int]
 
 
@@ -147,8 +146,10 @@ def difference(one: Run, other: Run) -> tuple[str, object, object] | None:
         own_hash, found_hash = one.fingerprints[name], other.fingerprints[name]
         if own_hash != found_hash:
             return f"the hash of the {name}", own_hash[:12], found_hash[:12]
+    # It measures with as many threads as each machine has cores for.
+    by_machine = ("thread_counts",) if one.config.budget == "thorough" else ()
     for name, own in one.config:
-        if name not in MAY_DIFFER and own != getattr(other.config, name):
+        if name not in (*MAY_DIFFER, *by_machine) and own != getattr(other.config, name):
             return f"the {name.replace('_', ' ')}", own, getattr(other.config, name)
     for name in sorted({*one.config.sweep} ^ {*other.config.sweep}):
         ours = name in one.config.sweep

@@ -4,7 +4,7 @@
 import signal
 
 # Ctrl-C reaches all that runs in the terminal: the command sees to the others, also while this imports.
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+before = signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 import logging
 import threading
@@ -31,3 +31,4 @@ from bench.meters.carbon import load_codecarbon
 transformers.utils.logging.disable_progress_bar()
 tqdm.set_lock(threading.RLock())
 load_codecarbon()
+signal.signal(signal.SIGINT, before)

@@ -6,83 +6,115 @@ A step is kept under a hash of what it was to read, and reads it later, at times
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import bench
 import compressors
+from bench.errors import InputError
 from bench.foreign_code import plugin_sources
 from bench.plan import Plan
+from bench.steps.request import Request
 from compressors import hub
+from compressors.variant import parse_variant
 
-Stamp = tuple[int, int]
+OURS = "bench itself"
+# Whoever replaces a file may have taken the old one away just now.
+LOOK_AGAIN_S = 1.0
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass
 class Watched:
-    """Files that belong together, what they are called, and what they held when this was made."""
+    """The files that `listed` gives, and what they held when this was made."""
 
-    name: str
-    files: Sequence[Path]
-    _stamps: list[Stamp | None] = field(init=False)
+    listed: Callable[[], Iterable[Path]]
+    _stamps: dict[Path, Stamp | None] = field(init=False)
     _digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self._stamps, self._digest = self._now(), digest(self.files)
+        self._stamps = self._now()
+        self._digest = digest(self._stamps)
 
     @property
     def is_changed(self) -> bool:
-        """Whether any file holds something else. They are read only where one was written."""
-        stamps = self._now()
-        if stamps != self._stamps and digest(self.files) != self._digest:
+        """Whether there are others, or one holds something else. They are read only where one was written."""
+        now = self._now()
+        if now != self._stamps and digest(now) != self._digest:
             return True
-        self._stamps = stamps
+        self._stamps = now
         return False
 
-    def _now(self) -> list[Stamp | None]:
-        return [stamp(file) for file in self.files]
+    def _now(self) -> dict[Path, Stamp | None]:
+        return {file: stamp(file) for file in self.listed()}
 
 
 class Watch:
     """Over our own code, and the checkpoints, plugins and files that a plan names."""
 
     def __init__(self, plan: Plan) -> None:
-        self._watched = [Watched(name, files) for name, files in inputs(plan)]
+        self._model = plan.task.model
+        self._watched = {name: Watched(listed) for name, listed in inputs(plan)}
 
-    def changed(self) -> str | None:
-        """What has changed since this was made, None where nothing has."""
-        return next((each.name for each in self._watched if each.is_changed), None)
+    def changed(self, request: Request) -> str | None:
+        """What of all that a step reads has changed since this was made, None where nothing has."""
+        names = [OURS, *map(str, request.plugins)]
+        if request.kind == "dense" and self._model:
+            names.append(self._model)
+        if request.kind == "compress":
+            parts = parse_variant(request.variant).parts
+            names += [name for part in parts for name in (*part.checkpoints, *map(str, part.files))]
+        if not any(self._watched[name].is_changed for name in names):
+            return None
+        time.sleep(LOOK_AGAIN_S)
+        return next((name for name in names if self._watched[name].is_changed), None)
 
 
-def inputs(plan: Plan) -> Iterator[tuple[str, Sequence[Path]]]:
+def inputs(plan: Plan) -> Iterator[tuple[str, Callable[[], Iterable[Path]]]]:
     """What the plan's steps read, by what it is called; the rows are a copy of the run's own."""
-    packages = (Path(package.__file__ or "").parent for package in (bench, compressors))
-    yield "bench itself", [file for package in packages for file in sorted(package.rglob("*.py"))]
+    yield OURS, our_sources
     for name in plan.checkpoints:
-        yield name, hub.files_of(hub.find(name))
+        yield name, partial(checkpoint_files, name)
     for plugin in plan.plugins:
-        yield str(plugin), plugin_sources(plugin)
+        yield str(plugin), partial(plugin_sources, plugin)
     for file in plan.files:
-        yield str(file), [hub.place_of(file)]
+        yield str(file), partial(iter, [hub.place_of(file)])
+
+
+def our_sources() -> Iterator[Path]:
+    """The files of our own code."""
+    for package in (bench, compressors):
+        yield from Path(package.__file__ or "").parent.rglob("*.py")
+
+
+def checkpoint_files(name: str) -> list[Path]:
+    """A checkpoint's files; none where it is gone."""
+    try:
+        return hub.files_of(hub.find(name))
+    except (FileNotFoundError, InputError):
+        return []
 
 
 def stamp(file: Path) -> Stamp | None:
-    """Size and time of the last change; None where there is no such file."""
+    """What any change of a file changes; None where there is no such file."""
     try:
         status = file.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def digest(files: Sequence[Path]) -> str:
-    """A hash of what the files hold; one that is not there counts as such."""
+def digest(files: Iterable[Path]) -> str:
+    """A hash of what files are there, and of what they hold."""
     found = hashlib.sha256()
-    for file in files:
+    for file in sorted(files):
         try:
             with file.open("rb") as content:
+                found.update(str(file).encode("utf-8", "surrogateescape"))
                 found.update(hashlib.file_digest(content, "sha256").digest())
-        except OSError:
-            found.update(b"not there")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
     return found.hexdigest()

@@ -327,11 +327,13 @@ class Workbench:
         It is not tried again in this run, however many variants need it, unless it was one variant's time
         that ran out. A training that did not come to its end by itself leaves its state, to go on from.
         """
+        self._refuse_changes(request)
         checkpoint = self.cache.checkpoint(name)
         work = self.cache.begin(name, request.model_copy(update={"checkpoint": checkpoint}))
         try:
             with self._device(kind, request.variant):
-                self._work(kind, request.variant, work)
+                self._work(request, work)
+                self._refuse_changes(request)
             step = self.cache.keep(kind, name, work)
             shutil.rmtree(checkpoint, ignore_errors=True)
             for activity, seconds in step.findings.spent.items():
@@ -353,25 +355,20 @@ class Workbench:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _work(self, kind: StepKind, variant: str, work: Path) -> None:
-        """Have a worker do what lies in `work`, reading what the step is to be kept under, and nothing else.
-
-        What is wrong with a file of one variant alone is a failure of that step. Raises `StepFailed`.
-        """
+    def _work(self, request: Request, work: Path) -> None:
+        """Have a worker do the step in `work`. Raises `StepFailed`, also for a file of one variant alone."""
         left_s = None if self._deadline is None else self._deadline - time.monotonic()
-        self._refuse_changes()
         try:
             self.workers.run(work, partial(self.display.stage, self._row), left_s)
         except InputError as error:
-            if kind == "dense" or variant == DENSE:
+            if request.kind == "dense" or request.variant == DENSE:
                 raise
             raise StepFailed(str(error), "error", last_lines(work / LOG)) from None
-        self._refuse_changes()
 
-    def _refuse_changes(self) -> None:
-        """Raise `StepFailed` where what the run was to read has been written since."""
-        if changed := self._watch.changed():
-            raise StepFailed(f"{changed} changed while the run worked; start the run anew")
+    def _refuse_changes(self, request: Request) -> None:
+        """Raise `StepFailed` where what the step reads is no longer what it is to be kept under."""
+        if changed := self._watch.changed(request):
+            raise StepFailed(f"{changed} changed while the run worked; start the run anew", step=request.kind)
 
     @contextmanager
     def _device(self, kind: StepKind, variant: str) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,8 +84,13 @@ def changes(
     `environment` is this machine's, None where others make the rows. An extra counts where a result was made
     with it: one that a row was skipped for may have come since.
     """
-    if environment is not None and (library := changed_library(earlier, environment)):
-        return library
+    from bench.cache import packages_of
+    from bench.environment import EXTRAS
+
+    if environment is not None:
+        usual = [name for name in environment.versions if name not in EXTRAS]
+        if library := changed_version(earlier, environment, usual):
+            return library
     for name, value in fingerprints.items():
         if earlier.fingerprints.get(name) != value:
             return {"rows": "its data", "model": "its model", "code": "bench itself"}.get(name, f"the {name}")
@@ -94,15 +100,12 @@ def changes(
         return None
     if environment.measuring_key != earlier.environment.measuring_key:
         return "the machine, its threads or its settings"
-    return None
+    made = [row.variant for row in earlier.results if row.status == "ok"]
+    extras = {name for variant in made for name in packages_of(variant)}.intersection(EXTRAS)
+    return changed_version(earlier, environment, sorted(extras))
 
 
-def changed_library(earlier: Run, environment: Environment) -> str | None:
-    """A library, or Python, of which the earlier results were made with another version."""
-    from bench.cache import packages_of
-    from bench.environment import EXTRAS
-
-    used = {package for row in earlier.results if row.status == "ok" for package in packages_of(row.variant)}
+def changed_version(earlier: Run, environment: Environment, names: Iterable[str]) -> str | None:
+    """The first of these libraries, or Python, that the earlier results were made with another version of."""
     before, now = earlier.environment.versions, environment.versions
-    names = (name for name in {**before, **now} if name not in EXTRAS or name in used)
     return next((f"the version of {name}" for name in names if before.get(name) != now.get(name)), None)

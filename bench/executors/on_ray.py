@@ -48,8 +48,9 @@ RETRIES = 3
 SESSION_BYTES = 8
 BROUGHT = ("predictions", "traces", "logs")
 ERRORS: dict[int, type[BenchError]] = {ExitCode.USAGE: InputError, ExitCode.CANNOT_TELL: MeasuringError}
-# Of the node itself: the devices are those it gives to a row, and no worker asks a hub for anything.
-NODES_OWN = ("CUDA_", "HF_")
+# Of the node itself: the devices are those it gives to a row, no worker asks a hub for anything, and what the
+# user preloads lies on his machine.
+NODES_OWN = ("CUDA_", "HF_", "LD_PRELOAD")
 
 
 class Board:

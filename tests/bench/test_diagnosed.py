@@ -28,6 +28,7 @@ from bench.steps.profile import measure_profile
 from bench.steps.request import Request
 from bench.tasks.stored import write_task
 from compressors import artifact, registry
+from compressors.int8 import INT8_INSTRUCTIONS
 from compressors.variant import parse_variant
 from tests.bench.steps.conftest import silent
 from tests.compressors.tiny import context_of
@@ -176,7 +177,10 @@ def test_narrow_layers_in_int8_spend_their_time_on_quantising(tmp_path: Path) ->
     model = bert(hidden=128, ffn=512)
     made = int8.finish(model, context_of(model, train_tokenizer(LONG, VOCABULARY)))
     found = named(tmp_path, made, "int8")
-    assert "quantising" in found["fallback-kernels"].text
+    if INT8_INSTRUCTIONS.intersection(read_cpu()[1]):
+        assert "quantising" in found["fallback-kernels"].text
+    else:  # the products themselves take what time there is
+        assert "products in int8" in found["emulated-precision"].text
 
 
 STATIC = """

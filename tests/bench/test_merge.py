@@ -448,6 +448,9 @@ def test_what_is_not_of_one_sweep_is_refused_in_one_line(case: str, three: list[
 
 def test_shards_may_be_of_machines_with_other_numbers_of_cores(three: list[Path]) -> None:
     change_document(three[1], lambda found: found["config"].update(thread_counts=[1, 2]))
+    assert "the thread counts: [1, 2], and []" in refusal_of(*three)
+    for place in three:
+        change_document(place, lambda found: found["config"].update(budget="thorough"))
     assert merged_of(*three).run.status == "complete"
 
 

@@ -19,12 +19,12 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_nothing_has_changed(files: list[Path]) -> None:
-    assert not Watched("both", files).is_changed
+    assert not Watched(lambda: files).is_changed
 
 
 def test_what_is_written_is_seen_again_and_again(files: list[Path]) -> None:
-    watched = Watched("both", files)
-    files[1].write_text("other")
+    watched = Watched(lambda: files)
+    files[1].write_text("something else")
     assert watched.is_changed
     assert watched.is_changed
     files[1].write_text("b.txt")
@@ -32,12 +32,18 @@ def test_what_is_written_is_seen_again_and_again(files: list[Path]) -> None:
 
 
 def test_a_touch_is_no_change(files: list[Path]) -> None:
-    watched = Watched("both", files)
+    watched = Watched(lambda: files)
     os.utime(files[0], (1, 1))
     assert not watched.is_changed
 
 
 def test_a_file_that_goes_has_changed(files: list[Path]) -> None:
-    watched = Watched("both", files)
+    watched = Watched(lambda: files)
     files[0].unlink()
+    assert watched.is_changed
+
+
+def test_a_file_that_comes_has_changed(files: list[Path], tmp_path: Path) -> None:
+    watched = Watched(lambda: tmp_path.iterdir())
+    (tmp_path / "c.txt").touch()
     assert watched.is_changed

@@ -24,6 +24,7 @@ from bench.plan import make_plan
 from bench.runner import begin, drop_artifacts
 from bench.steps.request import Request
 from bench.storage import Storage
+from bench.watch import Watch
 from bench.workbench import Workbench, drop_foreign_costs
 from bench.worker import PREDICTIONS
 from bench.workers import StepFailed, Workers
@@ -118,6 +119,7 @@ def test_a_model_of_its_own_does_not_need_dense_to_be_its_equal(bench: Rehearsal
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / "config.json").write_text("{}")
     (tmp_path / "student" / "model.safetensors").write_bytes(b"")
+    bench._watch = Watch(dataclasses.replace(bench.plan, checkpoints={"student": None}))
     bench.fails = lambda request: (
         Refusal("not of this family")
         if request.variant == "unpadded" and request.kind == "compress"
@@ -182,7 +184,7 @@ def test_what_is_written_while_a_step_reads_it_is_no_result(
 
     def write(request: Request) -> None:
         if request.kind == "compress":
-            (tmp_path / "corpus.txt").write_text("two")
+            (tmp_path / "corpus.txt").write_text("other words")
 
     watched.fails = write
     [row] = rows(watched, variant.name)

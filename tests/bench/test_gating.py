@@ -220,6 +220,7 @@ def test_two_artifacts_are_gated_in_one_run(project: Path) -> None:
     assert "The gate passes" in shrunk.stdout
 
 
+@pytest.mark.slow
 def test_an_artifact_s_folder_may_be_called_anything_but_for_a_comma(project: Path) -> None:
     odd = project / "kd:layers=4+new"
     shutil.copytree(project / "run" / "artifacts" / "mp", odd)

@@ -328,7 +328,7 @@ def test_a_run_that_is_killed_leaves_no_workers(folder: Path) -> None:
 
 def test_two_runs_in_one_folder_are_refused(folder: Path) -> None:
     out = folder / "shared"
-    process = begun(folder, out, "--variants", "mp,bmp25", "--cache", "fresh-shared")
+    process = begun(folder, out, "--variants", "mp", "--cache", "fresh-shared")
     try:
         for asked in (("run", "--resume", out), ("run", *ASKED, "--out", out)):
             refused = bench(*asked, cwd=folder)
@@ -340,4 +340,4 @@ def test_two_runs_in_one_folder_are_refused(folder: Path) -> None:
         process.communicate(timeout=60)
     again = bench("run", "--resume", out, cwd=folder)
     assert again.returncode == 0, again.stderr
-    assert [row.variant for row in read_run(out).results] == ["dense", "mp", "bmp25"]
+    assert [row.variant for row in read_run(out).results] == ["dense", "mp"]

@@ -128,10 +128,8 @@ def check_sizes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, T
             raise InputError(
                 f"{file}: num_attention_heads {heads} does not divide hidden_size {hidden}; put it right"
             )
-    claimed, held = (
-        min(least_values(config), MOST_TOLD),
-        sum(tensor.end - tensor.start for tensor in tensors.values()),
-    )
+    claimed = min(least_values(config), MOST_TOLD)
+    held = sum(tensor.end - tensor.start for tensor in tensors.values())
     if claimed > VALUES_A_BYTE * held:
         raise InputError(
             f"{file}: describes a model of at least {claimed:.1e} values, and its weights are {held:,} "

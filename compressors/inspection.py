@@ -207,7 +207,7 @@ def check_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
         f"save its base model's there: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
     )
     settings = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
-    if settings.get(OTHER_TOKENIZERS) is not None:
+    if settings.get(OTHER_TOKENIZERS) not in (None, [TOKENIZER]):
         raise InputError(
             f"{folder / TOKENIZER_CONFIG}: {OTHER_TOKENIZERS} names other files in place of {TOKENIZER}; "
             "take it out"

@@ -407,6 +407,12 @@ def test_a_whole_checkpoint_is_planned_with_every_way(place: Path, way: str) -> 
     assert code == 0, err
 
 
+def test_the_usual_tokenizer_may_be_named_once_more(place: Path) -> None:
+    change(place / "broken" / "tokenizer_config.json", {"fast_tokenizer_files": [TOKENIZER]})
+    code, _, err = carried_out(place, "run", *DATA, *WAYS["dense"])
+    assert code == 0, err
+
+
 def test_what_else_lies_in_its_folder_is_not_read(place: Path) -> None:
     (place / "broken" / "best.model").mkdir()
     (place / "broken" / "latest.txt").symlink_to("gone.txt")

@@ -78,8 +78,9 @@ def inputs(plan: Plan) -> Iterator[tuple[str, Callable[[], Iterable[Path]]]]:
     yield OURS, our_sources
     for name in plan.checkpoints:
         yield name, partial(checkpoint_files, name)
+    # What a plugin imports only later is no part of the hash that its steps are kept under.
     for plugin in plan.plugins:
-        yield str(plugin), partial(plugin_sources, plugin)
+        yield str(plugin), partial(iter, plugin_sources(plugin))
     for file in plan.files:
         yield str(file), partial(iter, [hub.place_of(file)])
 

@@ -216,8 +216,17 @@ class ModelledEnergy:
         self._tracker.start_task()
 
     def end(self) -> Energy:
-        used = self._tracker.stop_task().energy_consumed * JOULES_PER_KWH
-        return Energy(used, time.perf_counter() - self._began)
+        joules = self._tracker.stop_task().energy_consumed * JOULES_PER_KWH
+        used = Energy(joules, time.perf_counter() - self._began)
+        self._wait_for_timers()
+        return used
+
+    def _wait_for_timers(self) -> None:
+        """Until nothing of codecarbon's runs: a timer cancelled as it fires would go on to start the next."""
+        monitor = self._tracker._scheduler_monitor_power
+        while timers := [t for t in threading.enumerate() if getattr(t, "function", None) == monitor._run]:
+            monitor.stop()
+            timers[0].join(0.01)
 
 
 def open_energy_meter(device: str) -> EnergyMeter:

@@ -48,6 +48,23 @@ def refuse(event, arguments):
         raise OSError("the network is denied")
 sys.addaudithook(refuse)
 """
+STALLED = """
+import logging, time
+logging.getLogger("codecarbon").disabled = True
+from codecarbon.external.scheduler import PeriodicScheduler
+start, run = PeriodicScheduler.start, PeriodicScheduler._run
+
+def start_soon(self, from_run=False):
+    self.interval = 0.1
+    start(self, from_run)
+
+def run_late(self):
+    time.sleep(0.3)
+    run(self)
+    time.sleep(0.3)
+
+PeriodicScheduler.start, PeriodicScheduler._run = start_soon, run_late
+"""
 LOCKING = """
 import logging
 logging.getLogger("codecarbon").disabled = True
@@ -143,6 +160,11 @@ def test_its_start_is_outside_every_window(alone: tuple[dict[str, object], list[
 
 def test_nothing_of_it_runs_between_windows(alone: tuple[dict[str, object], list[str]]) -> None:
     assert alone[0]["threads"] == 1
+
+
+def test_nothing_of_it_runs_between_windows_where_its_timer_fires_as_they_end(place: Place) -> None:
+    """A stalled machine wakes it when its window is over: it would start its next reading, and so on."""
+    assert place.report(place.meter(STALLED))["threads"] == 1
 
 
 def test_it_leaves_no_file_and_the_root_logger_as_it_was(alone: tuple[dict[str, object], list[str]]) -> None:

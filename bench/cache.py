@@ -11,8 +11,8 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -25,7 +25,7 @@ import compressors
 from bench.environment import LIBRARIES, cuda_versions, module_version
 from bench.errors import InputError
 from bench.foreign_code import file_fingerprint, foreign_code, installed_code, parts_of, plugin_code
-from bench.lock import Held, hold
+from bench.lock import Held, hold_together
 from bench.meters.findings import Findings
 from bench.nouns.environment import Environment
 from bench.nouns.task import Task
@@ -206,17 +206,22 @@ class Cache:
                 "free some, or name another disk"
             )
 
-    def prepare(self) -> None:
-        """Make the folder, and clear what dead runs left in it."""
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        """A share in the folder, made where there is none, while the block runs: it is not cleared meanwhile.
+
+        What dead runs left goes before, where no other works there. Raises `InputError` where another machine
+        works there: its processes would be taken for dead, and both would write to one training's state.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
+        with hold_together(self.root / LOCK, f"--cache {self.root}", self._clear_leftovers) as share:
+            yield share
+
+    def _clear_leftovers(self) -> None:
         for folder in entries(self.root):
             found = NAME.fullmatch(folder.name)
             if found and found["owner"] and not psutil.pid_exists(int(found["owner"])):
                 shutil.rmtree(folder, ignore_errors=True)
-
-    def held(self) -> AbstractContextManager[Held]:
-        """A share in the folder while the block runs: what is in it is not cleared meanwhile."""
-        return hold(self.root / LOCK, f"--cache {self.root}", shared=True)
 
     def checkpoint(self, name: str) -> Path:
         """Where the training of a step leaves its state, and finds that of one that was broken off."""

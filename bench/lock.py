@@ -6,6 +6,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import platform
+import re
 import stat
 import tempfile
 import time
@@ -20,7 +22,7 @@ from bench.errors import InputError
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-LONGEST_NUMBER = 9
+LONGEST_SIGNATURE = 300
 POLL_S = 0.1
 
 
@@ -73,6 +75,28 @@ def hold_devices(names: Iterable[str], is_alone: bool, listen: Callable[[], None
                 if not wait_for(device, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH, listen):
                     doubt = no_locks(place)
         yield doubt
+
+
+@contextmanager
+def hold_together(file: Path, in_use: str, at_first: Callable[[], None]) -> Iterator[Held]:
+    """Share the lock `file` with other processes of this machine while the block runs.
+
+    Who comes first does `at_first` before others are let in; these wait, as for one that holds it alone.
+    Where the file system knows no locks the block runs without, and nobody is the first.
+
+    Raises `InputError` that begins with `in_use` where processes of another machine share it, or names a file
+    that cannot be written.
+    """
+    with opened(file) as descriptor:
+        held = Held(descriptor, None)
+        if held.is_alone():
+            at_first()
+            sign(descriptor)
+        if not wait_for(descriptor, fcntl.LOCK_SH, lambda: None):
+            held = Held(descriptor, no_locks(file))
+        elif (machine := signature(descriptor)[1]) not in ("", platform.node()):
+            raise InputError(f"{in_use}: {machine} is working there, another machine; name another folder")
+        yield held
 
 
 @contextmanager
@@ -147,10 +171,21 @@ def taken(descriptor: int, file: Path, in_use: str, shared: bool) -> str | None:
         if error.errno not in NO_LOCKS:
             raise
         return no_locks(file)
+    sign(descriptor)
+    return None
+
+
+def sign(descriptor: int) -> None:
+    """Leave this process's number and the machine's name."""
     # The lock holds without it, and a full disk is where the cache is most wanted cleared.
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0))
-    return None
+        os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid()}\n{platform.node()}\n".encode(), 0))
+
+
+def signature(descriptor: int) -> tuple[str, str]:
+    """The process's number and the machine's name that the owner left, empty where it could not."""
+    number, _, rest = os.pread(descriptor, LONGEST_SIGNATURE, 0).decode(errors="replace").partition("\n")
+    return number, rest.partition("\n")[0]
 
 
 def no_locks(file: Path) -> str:
@@ -159,8 +194,8 @@ def no_locks(file: Path) -> str:
 
 
 def owner(descriptor: int) -> str:
-    """Who holds the lock: of several that share it the last to come, if that one still runs."""
-    number = os.pread(descriptor, LONGEST_NUMBER, 0).partition(b"\n")[0]
-    if number.isdigit() and psutil.pid_exists(int(number)):
+    """Who holds the lock: of several that share it the one that signed last, if that one still runs."""
+    number = signature(descriptor)[0]
+    if re.fullmatch("[0-9]{1,9}", number) and psutil.pid_exists(int(number)):
         return f"process {int(number)}"
     return "another process"

@@ -60,7 +60,6 @@ def run_plan(
     complete up to there.
     """
     cache = Cache(plan.cache)
-    cache.prepare()
     with cache.held() as share:
         if share.doubt:
             display.say(share.doubt)

@@ -117,17 +117,18 @@ def make_row(request: RowRequest, node: str, alive: Collection[str], tell: Tell)
             (nodes / node).mkdir(exist_ok=True)
             clear_others(nodes, alive)
             refuse_other_software(installed_software(), request.software, "on the cluster's other nodes")
-            return row_of(request, nodes / node, display)
+            os.environ.update(request.variables)
+            cache = Cache(nodes / node / "cache", Storage(request.storage))
+            with cache.held():
+                return row_of(request, cache, nodes / node, display)
     except BenchError as error:
         return RowAnswer(error=str(error), exit_code=error.exit_code)
 
 
-def row_of(request: RowRequest, root: Path, display: NodeDisplay) -> RowAnswer:
-    """The row, made with the cache below `root`."""
-    os.environ.update(request.variables)
-    storage = Storage(request.storage)
-    cache = Cache(root / "cache", storage)
-    cache.prepare()
+def row_of(request: RowRequest, cache: Cache, root: Path, display: NodeDisplay) -> RowAnswer:
+    """The row, made with the node's cache; whatever else it needs lies below `root` meanwhile."""
+    assert cache.storage is not None
+    storage = cache.storage
     plugins = fetch(request.inputs, cache, storage, root)
     refuse_other_techniques(request)
     plan = Plan(

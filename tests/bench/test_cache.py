@@ -510,8 +510,20 @@ def test_what_dead_runs_left_is_cleared_and_nothing_else(tmp_path: Path) -> None
     for name in dead | ours | users:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("")
-    Cache(tmp_path).prepare()
-    assert {folder.name for folder in tmp_path.iterdir()} == ours | users
+    with Cache(tmp_path).held():
+        assert {folder.name for folder in tmp_path.iterdir()} == ours | users | {".lock"}
+
+
+def test_what_may_be_another_machine_s_is_not_cleared_while_anybody_works_there(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with Cache(tmp_path).held():
+        begun = tmp_path / f"compress-0123456789abcdef.{gone.pid}"
+        begun.mkdir()
+        with Cache(tmp_path).held():
+            assert begun.is_dir()
+    with Cache(tmp_path).held():
+        assert not begun.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_refused_and_nothing_left(tmp_path: Path) -> None:

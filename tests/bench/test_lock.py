@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from bench.errors import InputError
-from bench.lock import hold, hold_devices, hold_patiently, private_folder
+from bench.lock import hold, hold_devices, hold_patiently, hold_together, private_folder
 
 HOLDER = """
 import sys
@@ -94,6 +95,42 @@ def test_many_share_a_lock(lock: Path) -> None:
             pytest.fail("it is shared still")
 
 
+def test_who_comes_first_does_something_and_is_joined_by_others(lock: Path) -> None:
+    done: list[str] = []
+
+    def at_first() -> None:
+        with pytest.raises(InputError), hold(lock, "another", shared=True):
+            pytest.fail("others are let in already")
+        done.append("first")
+
+    def again() -> None:
+        done.append("again")
+
+    with hold_together(lock, "here", at_first) as first, hold_together(lock, "here", again) as second:
+        assert (done, first.doubt, second.doubt) == (["first"], None, None)
+        assert not first.is_alone()
+    with hold_together(lock, "here", again) as held:
+        assert held.is_alone()
+    assert done == ["first", "again"]
+
+
+def test_another_machine_is_refused_as_long_as_one_works(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> None: ...
+
+    with hold_together(lock, "here", nothing), monkeypatch.context() as elsewhere:
+        elsewhere.setattr(platform, "node", lambda: "elsewhere")
+        with (
+            pytest.raises(
+                InputError, match=r"^--cache x: .* is working there, another machine; name another folder"
+            ),
+            hold_together(lock, "--cache x", nothing),
+        ):
+            pytest.fail("two machines work there")
+    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    with hold_together(lock, "--cache x", nothing):
+        assert lock.read_text() == f"{os.getpid()}\nelsewhere\n"
+
+
 def test_a_lock_can_be_held_again_once_it_is_given_back(lock: Path) -> None:
     for _ in range(2):
         with hold(lock, "here") as held:
@@ -101,7 +138,7 @@ def test_a_lock_can_be_held_again_once_it_is_given_back(lock: Path) -> None:
     with pytest.raises(RuntimeError, match="inside"), hold(lock, "here"):
         raise RuntimeError("inside")
     with hold(lock, "here"):
-        assert lock.read_text() == f"{os.getpid()}\n"
+        assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\n"
 
 
 def test_a_killed_owner_holds_nothing(lock: Path) -> None:
@@ -109,7 +146,7 @@ def test_a_killed_owner_holds_nothing(lock: Path) -> None:
         process.kill()
         process.wait()
         with hold(lock, "here"):
-            assert lock.read_text() == f"{os.getpid()}\n"
+            assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\n"
 
 
 def test_a_worker_that_outlives_the_owner_does_not_hold_its_lock(lock: Path) -> None:
@@ -171,9 +208,13 @@ def test_without_locks_the_work_goes_on_and_the_user_is_told(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with hold(lock, "here") as held:
-        assert held.doubt is not None
-        assert held.doubt.startswith(f"{lock}: this file system knows no locks")
+    for holder in (
+        hold(lock, "here"),
+        hold_together(lock, "here", lambda: pytest.fail("others may work there")),
+    ):
+        with holder as held:
+            assert held.doubt is not None
+            assert held.doubt.startswith(f"{lock}: this file system knows no locks")
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])

@@ -357,7 +357,8 @@ def score(gained: int, lost: int, rows: int, difference: float) -> float:
     # The likeliest share of rows lost, given the difference, is the larger root of a quadratic equation.
     linear = (2 * rows - gained + lost) * difference - gained - lost
     constant = -lost * difference * (1 - difference)
-    share_lost = (math.sqrt(linear**2 - 8 * rows * constant) - linear) / (4 * rows)
+    discriminant = max(0.0, linear**2 - 8 * rows * constant)  # rounding alone makes it negative
+    share_lost = (math.sqrt(discriminant) - linear) / (4 * rows)
     variance = rows * (2 * share_lost + difference * (1 - difference))
     surplus = gained - lost - rows * difference
     return surplus / math.sqrt(variance) if variance > 0 else 0.0

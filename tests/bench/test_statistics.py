@@ -421,13 +421,26 @@ def test_the_score_rests_on_the_likeliest_shares(
 ) -> None:
     """Tango's closed form against the greatest likelihood among shares with that difference."""
     rows = gained + lost + same
-    shares = np.linspace(max(0, -difference), (1 - difference) / 2, 200_001)[1:-1]
+    # Close to the edges first of all, where the likeliest share lies if few rows or none differ.
+    lowest, highest = max(0, -difference), (1 - difference) / 2
+    steps = np.geomspace(1e-12, 0.5, 100_000) * (highest - lowest)
+    shares = np.concatenate([lowest + steps, (highest - steps)[::-1]])
     counts = [(gained, shares + difference), (lost, shares), (same, 1 - difference - 2 * shares)]
     log_likelihood = sum(count * np.log(share) for count, share in counts if count)
     likeliest = shares[np.argmax(log_likelihood)]
     variance = rows * (2 * likeliest + difference - difference**2)
     expected = (gained - lost - rows * difference) / math.sqrt(variance)
     assert score(gained, lost, rows, difference) == pytest.approx(expected, rel=1e-2, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("lost", "rows", "margin"), [(14, 707, 0.01), (2, 201, 0.005), (10, 255, 0.02), (6, 33, 0.1)]
+)
+def test_the_roots_of_the_score_may_coincide(lost: int, rows: int, margin: float) -> None:
+    """At -lost / (2 rows - lost), where no row is gained; rounding could make their distance no number."""
+    assert margin == pytest.approx(lost / (2 * rows - lost))
+    variance = rows * margin * (1 - margin)
+    assert score(0, lost, rows, -margin) == pytest.approx((rows * margin - lost) / math.sqrt(variance))
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(0, 0), (3, 12), (40, 40), (0, 25)])

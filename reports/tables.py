@@ -398,7 +398,7 @@ def _audited(audit: SplitAudit) -> tuple[str, ...]:
     """The cells of one split, in the order of the headers."""
 
     def of_rows(count: int) -> str:
-        return f"{count:,} ({numbers.percent(count / audit.rows)})" if count else "0"
+        return f"{count:,} ({numbers.percent(count / audit.rows)})" if count and audit.rows else f"{count:,}"
 
     sizes = sorted(audit.classes.items(), key=lambda item: item[1])
     ends = [f"{name}: {of_rows(size)}" for name, size in (sizes[0], sizes[-1])] if sizes else [ABSENT] * 2

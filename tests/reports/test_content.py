@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.nouns.audit import DataAudit
+from bench.nouns.audit import DataAudit, SplitAudit
 from bench.nouns.environment import NoiseFloor
 from bench.nouns.measurement import METRICS, Measurement, measured
 from bench.nouns.run import Failure, Result, Run
@@ -397,6 +397,14 @@ def test_energy_is_net_and_says_of_what(run: Run) -> None:
     assert row(cost, "dense")["Energy per row gross ↓"] == "~61.2 mJ"
     assert "energy is net: the 12.5 W to 12.6 W drawn when nothing runs is not in it" in map(text, cost.notes)
     assert "Energy per row gross ↓" not in row(table(content.essentials(report(run)), "Cost"), "dense")
+
+
+def test_an_audit_of_no_rows_that_counts_some_is_shown_without_shares(run: Run) -> None:
+    """No run writes such a document; whoever edited one has it shown as it is."""
+    odd = SplitAudit(rows=0, duplicates=3, conflicting=0, classes={"sport": 2})
+    task = run.task.model_copy(update={"audit": DataAudit(splits={"test": odd})})
+    [data] = [t for t in report(run.model_copy(update={"task": task})).tables if t.title == "Data"]
+    assert data.rows[0].cells == ("0", "3", "0", "0", "sport: 2", "sport: 2")
 
 
 def test_the_audit_of_the_rows_is_in_the_report(run: Run) -> None:

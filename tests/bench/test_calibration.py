@@ -225,6 +225,14 @@ def test_what_cannot_be_used_is_refused_before_any_trial(
     assert list(tmp_path.iterdir()) == []
 
 
+def children(process: psutil.Process, recursive: bool = False) -> list[psutil.Process]:
+    """Those of a process, which may end while it is asked."""
+    try:
+        return process.children(recursive)
+    except psutil.NoSuchProcess:
+        return []
+
+
 def test_an_interrupt_keeps_no_floor_and_leaves_no_workers(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command("calibrate", "--device", "cpu"),
@@ -237,12 +245,17 @@ def test_an_interrupt_keeps_no_floor_and_leaves_no_workers(tmp_path: Path) -> No
     )
     command_process = psutil.Process(process.pid)
     deadline = time.monotonic() + 120
-    while not any(server.children() for server in command_process.children()):
-        assert time.monotonic() < deadline, "no trial began"
-        time.sleep(0.1)
-    workers = command_process.children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
-    shown, _ = process.communicate(timeout=60)
+    try:
+        while not any(children(server) for server in children(command_process)):
+            assert time.monotonic() < deadline, "no trial began"
+            time.sleep(0.1)
+        workers = children(command_process, recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        shown, _ = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     assert process.returncode == 130
     assert shown == ""
     assert list(tmp_path.iterdir()) == []

@@ -128,12 +128,16 @@ def test_half_of_the_neurons_at_zero_are_masks(tmp_path: Path) -> None:
 
 
 def test_seventeen_neurons_a_layer_are_an_unfriendly_width(tmp_path: Path) -> None:
-    found = named(tmp_path, bert(hidden=256, ffn=17))
-    assert "width 17" in found["unfriendly-widths"].text
+    # Products this small last half a millisecond, and other processes come between.
+    attempts = (
+        named(tmp_path / attempt, bert(hidden=256, ffn=17)) for attempt in ("first", "second", "third")
+    )
+    texts = (found["unfriendly-widths"].text for found in attempts if "unfriendly-widths" in found)
+    assert any("width 17" in text for text in texts)
 
 
 def reach_of_few_rows() -> float:
-    """How fast three rows times such weights read them, over how fast a copy moves bytes."""
+    """How fast three rows times such weights read them, over how fast a copy moves bytes at its best."""
     rows, weights = torch.randn(3, 512), torch.randn(16384, 512)
     target = torch.empty_like(weights)
     product = Timer(
@@ -145,20 +149,20 @@ def reach_of_few_rows() -> float:
         num_threads=torch.get_num_threads(),
     )
     turns = [(product.timeit(5).mean, copy.timeit(5).mean) for _ in range(11)]
-    return statistics.median(copy_s / (2 * product_s) for product_s, copy_s in turns)
+    product_s, copy_s = (list(times) for times in zip(*turns, strict=True))
+    return min(copy_s) / (2 * statistics.median(product_s))
 
 
 def test_weights_far_larger_than_a_batch_are_memory_bound(tmp_path: Path) -> None:
     # Their rate is set beside that of copies, and other processes slow memory down at any moment.
     attempts = (
         named(tmp_path / attempt, bert(layers=1, hidden=512, ffn=16384), batch_size=1, rows=SHORT)
-        for attempt in ("first", "second", "third")
+        for attempt in ("first", "second", "third", "fourth", "fifth")
     )
-    found = next((found for found in attempts if "memory-bound" in found), None)
+    found = next((found for found in attempts if found.keys() == {"memory-bound"}), None)
     if found is None and (reached := reach_of_few_rows()) < 1.5 * OF_A_COPY:
         pytest.skip(f"products of few rows read weights at {reached:.0%} of the rate of copies on this CPU")
     assert found
-    assert "launch-bound" not in found
     assert "aten::addmm" in found["memory-bound"].text
     assert "a larger --batch-size" in found["memory-bound"].remedy
 

@@ -19,7 +19,7 @@ __all__ = ["run", "seeded", "sixteen"]
 Open = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium; tests are skipped where there is none to drive."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

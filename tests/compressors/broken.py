@@ -198,6 +198,7 @@ class StateInClass(Broken):
 
     def runtime(self, model: Any, folder: Any, device: str) -> Any:
         model.classifier.weight.data.mul_(StateInClass.factor)
+        model.classifier.bias.data.mul_(StateInClass.factor)
         return model
 
 

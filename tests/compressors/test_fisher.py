@@ -421,7 +421,7 @@ def test_what_was_done_is_noted(tokenizer: PreTrainedTokenizerBase) -> None:
 def trained(tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """A tiny classifier that has learnt the toy task."""
     torch.manual_seed(0)
-    model = type(tiny())(tiny().config).eval()
+    model = type(tiny())(tiny().config).eval().double()  # with any CPU's kernels the same
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(12):
         for batch in toy_batches(model, tokenizer):

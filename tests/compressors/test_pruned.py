@@ -81,7 +81,7 @@ def in_fresh_process(code: str, *arguments: Path, isolated: bool = False, **envi
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
         env={**os.environ, **environment},
     )
     assert finished.returncode == 0, finished.stderr[-3000:]

@@ -35,6 +35,8 @@ class User:
             "BENCH_DATA_ENDPOINT": self.hub.endpoint,
             "HF_HOME": str(self.home),
             "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_ETAG_TIMEOUT": "120",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "120",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "COLUMNS": "80",
         }

@@ -16,7 +16,8 @@ from reports import csv as report
 from tests.bench.meters.documents import run_of
 
 STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-UNSEEN = " \t\r\n\x0b\x0c\u00a0\u200b\u200e\ufeff"
+SPACES = "".join(filter(str.isspace, map(chr, range(0x110000))))
+UNSEEN = SPACES + "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 NUMBERS = {"seed", "value", "ci_low", "ci_high"}
 
 

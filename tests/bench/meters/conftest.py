@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.meters import energy
 from bench.meters.subject import Subject, load_subject
 from bench.nouns.run import DENSE
 from bench.nouns.task import Example
 from bench.scratch import train_tokenizer
 from compressors import artifact
 from compressors.variant import parse_variant
+from tests.bench.meters.clockwork import Polled, SleepersClock
 
 LABELS = ("money", "sport", "travel")
 HIDDEN, LAYERS, HEADS, FFN = 32, 2, 2, 64
@@ -49,14 +52,10 @@ def save_tiny(folder: Path, labels: tuple[str, ...] = LABELS, seed: int = 0, var
 @pytest.fixture
 def asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on only where somebody sleeps, so that nothing beside the test is in its times."""
-    now_s = 0.0
-
-    def sleep(seconds: float) -> None:
-        nonlocal now_s
-        now_s += seconds
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(time, "perf_counter", lambda: now_s)
+    clock = SleepersClock()
+    monkeypatch.setattr(time, "sleep", clock.sleep)
+    monkeypatch.setattr(time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(energy, "Poll", partial(Polled, clock))
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ from bench.encoding import Encoded
 from bench.errors import Refusal
 from bench.meters.rounds import Call, Slice
 from bench.meters.subject import WAITING_BATCHES, Places, Subject
-from bench.nouns.run import Padding, Shape
+from bench.nouns.run import DENSE, Padding, Shape
 
 ARRIVAL = "longest of the batch, arrival order"
 FIXED = "all rows to {width} tokens, arrival order"
 SORTED = "longest of the batch, rows sorted by length"
-WAITING = "longest of the batch, {rows} rows at a time sorted by length; dense in arrival order"
+WAITING = "longest of the batch, {rows} rows at a time sorted by length"
 SHAPE = "none, {width} tokens a row"
 MOST_SLICES = 512
 
@@ -88,13 +88,15 @@ def arrival(subject: Subject, batch_size: int) -> Feed:
     return Feed(f"batch {batch_size}", batch_size, ARRIVAL, cut(range(len(subject.rows)), batch_size))
 
 
-def headline(subject: Subject, batch_size: int) -> Feed:
-    """Arrival order at the task's batch size; where the subject sorts rows, several batches a call.
+def headline(subject: Subject, batch_size: int, other: Subject | None = None) -> Feed:
+    """Arrival order at the task's batch size; where the subject or the other sorts, several batches a call.
 
-    So every contender does the same rows in a round. Raises `Refusal` where sorting could change nothing.
+    So every contender does the same rows in a round. The other is dense where None. Raises `Refusal` where
+    sorting could change nothing.
     """
     feed, count = arrival(subject, batch_size), len(subject.rows)
-    if not subject.sorts_rows:
+    other_sorts = other is not None and other.sorts_rows
+    if not (subject.sorts_rows or other_sorts):
         return feed
     if count < 2 * batch_size:
         raise Refusal(
@@ -102,8 +104,12 @@ def headline(subject: Subject, batch_size: int) -> Feed:
             f"{batch_size}; give more test rows or a smaller --batch-size"
         )
     waiting = min(WAITING_BATCHES, count // batch_size) * batch_size
-    slices = cut(range(count), waiting)
-    return replace(feed, padding=WAITING.format(rows=waiting), slices=slices)
+    name, padding = other.name if other else DENSE, WAITING.format(rows=waiting)
+    if not subject.sorts_rows:
+        padding = f"{ARRIVAL}; {name}: {waiting} rows at a time sorted by length"
+    elif not other_sorts:
+        padding += f"; {name} in arrival order"
+    return replace(feed, padding=padding, slices=cut(range(count), waiting))
 
 
 def usual(subject: Subject, batch_size: int) -> list[Feed]:

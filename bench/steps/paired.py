@@ -47,7 +47,7 @@ def measure(request: PairedRequest) -> PairedResult:
     prepare_process(request.device, SEED)
     disable_progress_bar()
     variant, anchor = load(VARIANT, request.variant, request), load(ANCHOR, request.over, request)
-    feed, protocol = headline(variant, request.batch_size), PROTOCOLS[request.budget]
+    feed, protocol = headline(variant, request.batch_size, anchor), PROTOCOLS[request.budget]
     findings = measure_feed({"speedup": anchor}, variant, feed, protocol, SEED)
     scenario = findings.scenarios[feed.name]
     if "speedup" not in scenario.metrics:

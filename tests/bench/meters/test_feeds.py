@@ -146,6 +146,22 @@ def test_where_rows_are_sorted_every_contender_does_the_same_ones_in_a_call(
         assert padding_share(feed, sorting) < padding_share(feed, dense)
 
 
+def test_a_feed_shows_what_sorting_gives_whichever_of_the_two_sorts(subject: Open, sorting: Subject) -> None:
+    plain, waiting = subject("plain"), 4 * WAITING_BATCHES
+    lost, gained, both = (
+        headline(plain, 4, sorting),
+        headline(sorting, 4, plain),
+        headline(sorting, 4, sorting),
+    )
+    assert lost.slices == gained.slices == both.slices == headline(sorting, 4).slices
+    assert padding_share(lost, sorting) < padding_share(lost, plain)
+    ordered = f"{waiting} rows at a time sorted by length"
+    assert lost.padding == f"longest of the batch, arrival order; sorted: {ordered}"
+    assert gained.padding == f"longest of the batch, {ordered}; plain in arrival order"
+    assert both.padding == f"longest of the batch, {ordered}"
+    assert headline(plain, 4, plain) == headline(plain, 4)
+
+
 @given(st.lists(st.integers(1, 60), max_size=120), st.integers(1, 9))
 def test_rows_are_taken_once_each_the_shortest_of_those_that_wait_first(
     sorting: Subject, lengths: list[int], size: int

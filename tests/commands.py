@@ -56,7 +56,7 @@ def module(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         env=environment(),
-        timeout=600,
+        timeout=3600,
     )
 
 

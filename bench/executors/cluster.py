@@ -34,7 +34,8 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_task_oom_retries": "2",
 }
-# How long the one that asks whether a cluster is there waits, in s; Ray's own limits are minutes.
+# How long the one that asks whether a cluster is there waits, in s, where the user does not say; Ray itself
+# would wait for minutes.
 ASKING = {"RAY_py_gcs_connect_timeout_s": "5", "RAY_gcs_server_request_timeout_seconds": "5"}
 # It listens on this machine alone then, whatever the name says.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -172,7 +173,7 @@ def refuse_other_service(address: str) -> None:
     try:
         subprocess.run(
             [*ask, "--address", address],
-            env=os.environ | ASKING,
+            env=ASKING | os.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=True,

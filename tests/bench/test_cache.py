@@ -484,7 +484,7 @@ def test_processes_that_keep_the_same_step_at_once_do_not_disturb_each_other(
         keeper.stdin.write("go\n")
         keeper.stdin.flush()
     for keeper in keepers:
-        _, errors = keeper.communicate(timeout=60)
+        _, errors = keeper.communicate(timeout=600)
         assert keeper.returncode == 0, errors
     assert Cache(tmp_path).find(kind, "step")
     assert [folder.name for folder in tmp_path.iterdir()] == ["step"]

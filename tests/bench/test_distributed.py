@@ -295,7 +295,7 @@ def assert_ended(bench: Bench) -> None:
     """None of the processes that took part is running any more."""
     members = [int(mark.name) for mark in bench.marks.iterdir() if mark.name.isdecimal()]
     assert members
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while running := [member for member in members if psutil.pid_exists(member)]:
         assert time.monotonic() < deadline, running
         time.sleep(0.05)

@@ -6,7 +6,9 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -94,16 +96,23 @@ def test_a_damaged_folder_is_none(tmp_path: Path, damage: str) -> None:
     assert storage.fetch("step", tmp_path / "anew")
 
 
-def keep_a_pipe(url: str, file: Path) -> None:
-    """Begin to keep a folder, the last file of which never ends."""
-    Storage(url).keep({"a": file.with_name("a"), "endless": file}, "step")
+class Endless(dict[str, Path]):
+    """Files of which there is always one more to come."""
+
+    def items(self) -> Any:
+        yield from super().items()
+        time.sleep(3600)
+
+
+def keep_without_end(url: str, file: Path) -> None:
+    Storage(url).keep(Endless(a=file), "step")
 
 
 def test_who_is_killed_while_keeping_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a")
     url = str(tmp_path / "shared")
-    os.mkfifo(tmp_path / "pipe")
-    process = multiprocessing.get_context("spawn").Process(target=keep_a_pipe, args=(url, tmp_path / "pipe"))
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=keep_without_end, args=(url, tmp_path / "a"))
     process.start()
     while not list((tmp_path / "shared").rglob("a")):
         process.join(0.05)

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 run = documents.run
 REPOSITORY = Path(__file__).parents[2]
 GRID = REPOSITORY / "baselines/dc52a33a7e70/minilm-english-headlines-quick.json"
-START_UP_S = 120
+START_UP_S = 600
 CI = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "PYTEST_CURRENT_TEST")
 
 
@@ -93,6 +93,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user who does not wait for a server that fails, and whose own settings are not in the way."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
 
 
 @pytest.fixture
@@ -325,10 +326,10 @@ def breaking(server: str, answers: int) -> Iterator[str]:
 
     class Way(BaseHTTPRequestHandler):
         def forward(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if next(left, None) is None:
                 self.close_connection = True
                 return
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             onward = http.client.HTTPConnection(server.removeprefix("http://"))
             headers = {**self.headers, "Host": server.removeprefix("http://")}
             onward.request(self.command, self.path, body, headers)
@@ -390,6 +391,7 @@ def test_a_server_that_refuses_or_is_something_else_is_refused(
 ) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_error(answer)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002

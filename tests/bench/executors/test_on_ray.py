@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from bench.cache import files_fingerprint
-from bench.executors.cluster import SETTINGS
+from bench.executors.cluster import ASKING, SETTINGS
 from bench.executors.on_ray import unanswered
 from bench.folder import read_run
 from tests.commands import bench, command, environment, write_rows
@@ -98,6 +98,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
+        for name in ASKING:
+            patch.setenv(name, "50")  # three nodes that start beside it keep a small machine busy
         warnings.simplefilter("ignore")  # Ray's own
         from ray.cluster_utils import Cluster
 
@@ -273,6 +275,8 @@ def test_what_ended_a_row_without_an_answer_is_told_apart() -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
+        for name in ASKING:
+            patch.setenv(name, "50")  # three nodes that start beside it keep a small machine busy
         from ray import exceptions
     raised = exceptions.RayTaskError("make", "in make\nOSError: full", OSError("full"), "p", 1, "10.0.0.1")
     told = {

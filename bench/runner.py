@@ -103,15 +103,21 @@ def sweep(
     found = {(result.variant, result.seed): result for result in earlier.results} if earlier else {}
     run.results, run.environment = list(found.values()), executor.environment
     before_s, started = time_of(earlier, "wall_time"), time.perf_counter()
-    folder.write(run)
+    seen_before = earlier.environment.warnings if earlier else []
+
+    def write() -> None:
+        run.wall_time = plain_time(before_s + time.perf_counter() - started)
+        run.environment.warnings = cautions(run, plan, [*seen_before, *executor.cautions])
+        folder.write(run)
+
+    write()
 
     def note(row: Row, result: Result) -> None:
         found[row.place] = result
         run.results = in_order(found, rows)
         run.environment = executor.environment
         run.import_time = plain_time(executor.import_time_s + time_of(earlier, "import_time"))
-        run.wall_time = plain_time(before_s + time.perf_counter() - started)
-        folder.write(run)
+        write()
         display.end(row.name, result)
 
     try:
@@ -130,11 +136,8 @@ def sweep(
         run.status = "interrupted"
         raise
     finally:
-        run.wall_time = plain_time(before_s + time.perf_counter() - started)
         add_conclusions(run, lambda result: predictions_of(result, run, folder))
-        seen_before = earlier.environment.warnings if earlier else []
-        run.environment.warnings = cautions(run, plan, [*seen_before, *executor.cautions])
-        folder.write(run)
+        write()
 
 
 def rows_of(plan: Plan) -> list[Row]:

@@ -14,14 +14,17 @@ from bench.cache import Step
 from bench.display import LineDisplay
 from bench.environment import fingerprint
 from bench.errors import BenchError, InputError, Refusal
-from bench.folder import RunFolder
+from bench.executors import local
+from bench.executors.local import Local
+from bench.folder import RunFolder, read_run
 from bench.meters.carbon import CO2_OF
 from bench.meters.findings import Findings
+from bench.nouns.environment import Caution
 from bench.nouns.measurement import measured
-from bench.nouns.run import Result
+from bench.nouns.run import Result, Run
 from bench.options import Options
 from bench.plan import make_plan
-from bench.runner import begin, drop_artifacts
+from bench.runner import begin, drop_artifacts, sweep
 from bench.steps.request import Request
 from bench.storage import Storage
 from bench.watch import Watch
@@ -266,3 +269,28 @@ def test_steps_of_the_cache_are_known(bench: Rehearsal) -> None:
     assert bench.asked == []
     assert isinstance(bench.cache.find("dense", next(iter(bench._steps))), Step)
     assert row.cached == ["compress", "timing", "footprint"]
+
+
+def test_what_was_noticed_is_in_the_document_at_once_and_outlives_a_kill(
+    bench: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that is killed writes nothing more: what it noticed belongs to the figures that it left."""
+    noticed = Caution(code="power-cap", text="the GPU was held back", remedy="raise its power limit")
+    monkeypatch.setattr(local, "start_cautions", lambda environment, device: [noticed])
+    plan = dataclasses.replace(bench.plan, variants=(parse_variant("dense"), parse_variant("mp")))
+    killed: list[Run] = []
+
+    def look(request: Request) -> BenchError | None:
+        if request.variant == "mp" and request.kind == "compress":
+            killed.append(read_run(bench.folder.path))
+        return None
+
+    bench.fails = look
+    monkeypatch.setattr(bench.display, "end", lambda name, result: None)
+    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), None, None)
+    [left] = killed
+    assert [result.variant for result in left.results] == ["dense"]
+    assert noticed in left.environment.warnings
+    monkeypatch.setattr(local, "start_cautions", lambda environment, device: [])
+    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), left, None)
+    assert noticed in read_run(bench.folder.path).environment.warnings

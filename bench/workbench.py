@@ -55,6 +55,10 @@ from compressors.variant import Variant, refuse_missing_packages
 
 BROKEN_OFF: tuple[FailureKind, ...] = ("timeout", "killed", "crashed")
 COST = ("compress_wall_time", "compress_energy", "compress_energy_gross")
+BESIDE_OTHERS = (
+    "other rows may have been made on the machine at the same time; give a row as many CPUs as the largest "
+    "node has (--row-cpus)"
+)
 
 
 @dataclass
@@ -63,7 +67,7 @@ class Workbench:
 
     On a node of a cluster `storage` is what the nodes share, and `made_on` the machine that the run's models
     count as made on, wherever they are: all go on from the same bytes. Other rows may be made on the node at
-    the same time, and none while one is measured.
+    the same time, and none while one is measured; those that share its CPUs are told by `beside_others`.
     """
 
     plan: Plan
@@ -73,6 +77,7 @@ class Workbench:
     environment: Environment
     storage: Storage | None = None
     made_on: Environment | None = None
+    beside_others: bool = False
     cautions: list[Caution] = field(default_factory=list)
     cache: Cache = field(init=False)
     _made_by: dict[str, Step] = field(default_factory=dict)
@@ -179,6 +184,8 @@ class Workbench:
         size, timing, footprint = self._figures(variant, seed, dense, made, equal)
         findings = collect(variant, made, trained, teacher, timing, footprint)
         drop_foreign_costs(findings, [made, trained, teacher], self.environment.machine_key)
+        if self.beside_others:
+            leave_out_costs(findings, BESIDE_OTHERS)
         profile = self._profile(variant, seed, size, dense, made, findings)
         if no_equal:
             findings.unavailable["speedup_same_precision"] = no_equal
@@ -468,10 +475,15 @@ def collect(
 
 def drop_foreign_costs(findings: Findings, steps: Sequence[Step | None], here: str) -> None:
     """Leave out what making the variant cost where another machine had a part in it: it is not this one's."""
-    elsewhere = {step.findings.made_on for step in steps if step} - {None, here}
-    for name in (*COST, STEP_TIME) if elsewhere else ():
+    if {step.findings.made_on for step in steps if step} - {None, here}:
+        leave_out_costs(findings, "it was made on another machine of the cluster")
+
+
+def leave_out_costs(findings: Findings, reason: str) -> None:
+    """Give a reason in place of what making cost."""
+    for name in (*COST, STEP_TIME):
         if findings.metrics.pop(name, None):
-            findings.unavailable[name] = "it was made on another machine of the cluster"
+            findings.unavailable[name] = reason
 
 
 def take_over(findings: Findings, trained: Findings) -> None:

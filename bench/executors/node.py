@@ -47,7 +47,7 @@ class RowRequest(Document):
     run folder is called where the run was started. `variables` hold for the workers. `made_on` is the machine
     that the run's models count as made on; None for the first dense, whose machine that is. What has to be
     installed alike is `software`, as it is on the cluster's nodes, see `installed_software`, and
-    `techniques`, hashes of those that are not ours.
+    `techniques`, hashes of those that are not ours. `beside_others` says that rows may share a node's CPUs.
     """
 
     variant: str
@@ -64,6 +64,7 @@ class RowRequest(Document):
     remeasure: bool
     timeout_s: float | None
     made_on: Environment | None
+    beside_others: bool
 
 
 class RowAnswer(Document):
@@ -166,7 +167,9 @@ def measured(
     environment = fingerprint()
     environment.noise_floor = noise_floor(environment, device, budget)
     at_start = start_cautions(environment, device)
-    bench = Workbench(plan, folder, Workers(), display, environment, storage, request.made_on)
+    bench = Workbench(
+        plan, folder, Workers(), display, environment, storage, request.made_on, request.beside_others
+    )
     [variant] = plan.variants
     with bench.workers:
         result = bench.judged(bench.result(variant, request.seed), variant)

@@ -313,6 +313,7 @@ class OnRay:
             remeasure=self.plan.remeasure,
             timeout_s=self.plan.timeout_s,
             made_on=self._first,
+            beside_others=self.cluster.shares_cpus(config.device),
         )
         task = self._make.options(
             name=row.name,

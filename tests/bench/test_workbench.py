@@ -20,7 +20,7 @@ from bench.folder import RunFolder, read_run
 from bench.meters.carbon import CO2_OF
 from bench.meters.findings import Findings
 from bench.nouns.environment import Caution
-from bench.nouns.measurement import measured
+from bench.nouns.measurement import Measurement, measured
 from bench.nouns.run import Result, Run
 from bench.options import Options
 from bench.plan import make_plan
@@ -46,6 +46,7 @@ class Rehearsal(Workbench):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.asked: list[str] = []
+        self.costs: dict[str, Measurement] = {}
 
     def rehearse(self, folder: Path) -> None:
         """Take the place of a worker."""
@@ -59,8 +60,9 @@ class Rehearsal(Workbench):
         (folder / ARTIFACT / "config.json").write_text("{}")
         row = {"split": "test", "label": "x", "predicted": "x", "seen": False}
         (folder / PREDICTIONS).write_text(json.dumps(row) + "\n")
-        unmetered = Findings(unavailable=dict.fromkeys(CO2_OF, "no meter"))
-        (folder / "findings.json").write_text(unmetered.model_dump_json())
+        found = Findings(metrics=self.costs if request.kind == "compress" else {})
+        found.unavailable = {name: "no meter" for name in CO2_OF if name not in found.metrics}
+        (folder / "findings.json").write_text(found.model_dump_json())
 
 
 @pytest.fixture
@@ -259,6 +261,16 @@ def test_what_making_cost_on_another_machine_is_not_this_ones(made_on: str | Non
     drop_foreign_costs(findings := found.model_copy(deep=True), [step, None], here="def")
     assert ("compress_wall_time" in findings.metrics) == is_there
     assert ("compress_wall_time" in findings.unavailable) != is_there
+
+
+@pytest.mark.parametrize("beside_others", [False, True])
+def test_what_making_cost_beside_other_rows_is_not_told(bench: Rehearsal, beside_others: bool) -> None:
+    spent = {"compress_energy": measured("compress_energy", 60.0, "RAPL, CPU packages")}
+    bench.costs, bench.beside_others = spent, beside_others
+    [row] = rows(bench, "mp")
+    assert ("compress_energy" in row.metrics) != beside_others
+    assert ("--row-cpus" in row.unavailable.get("compress_energy", "")) == beside_others
+    assert ("compress_co2" in row.metrics) != beside_others
 
 
 def test_steps_of_the_cache_are_known(bench: Rehearsal) -> None:

@@ -53,7 +53,7 @@ def hold(file: Path, in_use: str, shared: bool = False) -> Iterator[Held]:
     Raises `InputError` that begins with `in_use` where another process holds it, or names a file that cannot
     be written; any other `OSError` passes through.
     """
-    with opened(file) as descriptor:
+    with opened(file, may_read_only=shared) as descriptor:
         yield Held(descriptor, taken(descriptor, file, in_use, shared))
 
 
@@ -146,11 +146,20 @@ def private_folder() -> Path:
 
 
 @contextmanager
-def opened(file: Path) -> Iterator[int]:
-    """A descriptor of the lock file for the block, closed in whatever the process starts."""
+def opened(file: Path, may_read_only: bool = False) -> Iterator[int]:
+    """A descriptor of the lock file for the block, closed in whatever the process starts.
+
+    One that may only be read can be shared all the same.
+    """
+    # A link could name a file that the owner's number must not be written over.
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        # A link could name a file that the owner's number must not be written over.
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        except OSError as error:
+            if not may_read_only or error.errno not in UNUSABLE:
+                raise
+            descriptor = os.open(file, os.O_RDONLY | flags)
     except OSError as error:
         if error.errno not in UNUSABLE:
             raise

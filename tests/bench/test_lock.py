@@ -183,6 +183,26 @@ def test_a_link_is_not_written_through(lock: Path, tmp_path: Path) -> None:
     assert precious.read_text() == "mine"
 
 
+def test_a_lock_that_may_only_be_read_can_be_shared_and_not_held_alone(
+    lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a colleague's folder; permissions are no matter to root, so the system call says no."""
+    lock.write_text("1\n")
+    really_open = os.open
+
+    def refuse(file: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", file)
+        return really_open(file, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with hold(lock, "here", shared=True) as held:
+        assert held.doubt is None
+    assert lock.read_text() == "1\n"
+    with pytest.raises(InputError, match="cannot be written"), hold(lock, "here"):
+        pytest.fail("it is held")
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     lock = tmp_path / "closed" / ".lock"
     lock.mkdir(parents=True)  # where a file should be: root, too, cannot open it for writing

@@ -417,7 +417,7 @@ def unfriendly_widths(evidence: Evidence) -> Finding | None:
         remedy = f"prune to such widths by the setting multiple={MULTIPLE}"
     return finding(
         "unfriendly-widths",
-        (1 - 1 / worst.cost) * share_of_layers(worst, profile),
+        min(math.fsum((1 - 1 / width.cost) * share_of_layers(width, profile) for width in costly), 1.0),
         figure,
         f"{worst.what} of width {worst.width}: a column takes {figure} as long as at "
         f"{worst.friendly}{others}",
@@ -426,10 +426,14 @@ def unfriendly_widths(evidence: Evidence) -> Finding | None:
 
 
 def share_of_layers(width: Width, profile: Profile) -> float:
-    """The share of a batch's time in layers of the width's kind; all of it where modules are not known."""
+    """The share of a batch's time in layers of this width: those of its kind have equal parts in theirs.
+
+    Where modules are not known, all of the time is in either kind.
+    """
     if not profile.modules:
-        return 1.0
-    return share_of([part for part in profile.modules if width.what.startswith(part.name)], profile.modules)
+        return width.share
+    kind = [part for part in profile.modules if width.what.startswith(part.name)]
+    return width.share * share_of(kind, profile.modules)
 
 
 def memory_bound(evidence: Evidence) -> Finding | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,24 +52,32 @@ def unfriendly_widths(folder: Path, tokens: int, dtype: str, device: str) -> tup
     """The widths of the encoder's layers that are no multiple of what kernels take, and what they cost.
 
     Each is timed in turns with the next multiple, as the product of `tokens` rows that the layer does in
-    `dtype`. Beside them those for which torch has no such product.
+    `dtype`; of many the `MOST_WIDTHS` that most layers have. Beside them those for which torch has no such
+    product.
     """
-    model, found = skeleton(folder), {}
+    model = skeleton(folder)
+    inner: dict[tuple[str, int], int] = {}
+    layers: Counter[str] = Counter()
+    unfriendly: Counter[tuple[str, int]] = Counter()
     anatomy, multiple = anatomy_of(model), friendly_multiple(dtype, device)
     for layer in anatomy.layers(model).values() if anatomy else ():
         assert anatomy is not None
         for what, name in (("feed-forward", anatomy.ffn_in), ("attention heads", anatomy.query)):
             matrix = next((part for path, part in layer.named_modules() if path == name), None)
-            if isinstance(matrix, nn.Linear) and matrix.out_features % multiple:
-                found[what, matrix.out_features] = matrix.in_features
+            if isinstance(matrix, nn.Linear):
+                layers[what] += 1
+                if matrix.out_features % multiple:
+                    unfriendly[what, matrix.out_features] += 1
+                    inner[what, matrix.out_features] = matrix.in_features
     widths, refused = [], []
-    for (what, width), inner in list(found.items())[:MOST_WIDTHS]:
+    for (what, width), count in unfriendly.most_common(MOST_WIDTHS):
         friendly = -(-width // multiple) * multiple
-        cost = relative_cost(device, dtype, tokens, inner, width, friendly)
+        cost = relative_cost(device, dtype, tokens, inner[what, width], width, friendly)
         if cost is None:
             refused.append(width)
         else:
-            widths.append(Width(what=what, width=width, friendly=friendly, cost=cost))
+            share = count / layers[what]
+            widths.append(Width(what=what, width=width, friendly=friendly, cost=cost, share=share))
     return widths, refused
 
 

@@ -72,13 +72,15 @@ class Portion(Document):
 class Width(Document):
     """A width of a layer that is no multiple of what the device's kernels take at a time.
 
-    `cost` is the time a column of a product of this width takes, over that at `friendly`, the next multiple.
+    `cost` is the time a column of a product of this width takes, over that at `friendly`, the next multiple;
+    `share` how many of the layers of its kind have it.
     """
 
     what: str
     width: Count
     friendly: Count
     cost: float
+    share: float = 1.0
 
 
 class Profile(Document):

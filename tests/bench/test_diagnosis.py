@@ -248,6 +248,18 @@ def test_a_width_that_costs_more_a_column_is_named(parts: tuple[str, ...], remed
     assert diagnose(row(profile=profile(widths=widths[:1])), "cpu") == []
 
 
+def test_the_widths_of_few_layers_cost_little() -> None:
+    """Of a batch's time, by the share of the layers that have them."""
+    modules = [Portion(name=name, time=s, calls=1) for name, s in (("feed-forward", 6.0), ("attention", 4.0))]
+    widths = [
+        Width(what="feed-forward", width=33, friendly=48, cost=2.0, share=1 / 12),
+        Width(what="feed-forward", width=35, friendly=48, cost=1.25, share=3 / 12),
+    ]
+    (found,) = findings(row("bmp50", profile=profile(widths=widths, modules=modules)), "cpu")
+    assert found.diagnosis.figure == 2.0
+    assert found.lost == pytest.approx(0.6 * (0.5 / 12 + 0.2 * 3 / 12))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -297,6 +309,8 @@ def test_compiling_within_the_timed_rounds_is_named_without_a_profile() -> None:
     assert found.lost == pytest.approx(1 / 2)
     assert "graphs:" in found.diagnosis.remedy
     assert findings(row("graphs", notes=[note.format("batch 1")]), "cuda") == []
+    anchors = note.format("batch 32").replace("compiling", "dense as graphs's compiling")
+    assert findings(row("graphs", notes=[anchors]), "cuda") == []
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,22 @@ def test_widths_that_no_kernel_takes_whole_are_named_once_each(
         ("feed-forward", 50, 64),
         ("attention heads", 36, 48),
     ]
-    assert all(each.cost > 0 for each in found)
+    assert all(each.cost > 0 and each.share == 1 for each in found)
     assert refused == []
+
+
+@pytest.mark.usefixtures("lanes")
+def test_of_many_widths_those_are_timed_that_most_layers_have(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(layers=8, intermediate_size=64)
+    for layer, width in zip(model.bert.encoder.layer, (17, 18, 64, 19, 20, 21, 22, 22), strict=True):
+        layer.intermediate.dense = torch.nn.Linear(HIDDEN, width)
+    monkeypatch.setattr(weights, "skeleton", lambda folder: model)
+    found, _ = unfriendly_widths(tmp_path, 16, "float32", "cpu")
+    assert len(found) == weights.MOST_WIDTHS
+    assert (found[0].width, found[0].share) == (22, 2 / 8)
+    assert all(each.share == 1 / 8 for each in found[1:])
 
 
 @pytest.mark.usefixtures("lanes")

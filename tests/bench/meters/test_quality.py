@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,30 @@ def test_classes_in_another_order_change_no_prediction(subject: Open, tmp_path: 
     assert [p.predicted for p in mine] == [p.predicted for p in theirs]
     found = [quality(rows, LABELS, 1.0).metrics["accuracy"].value for rows in (mine, theirs)]
     assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("asleep")
+def test_what_a_new_shape_takes_to_compile_is_no_part_of_the_time(subject: Open) -> None:
+    """As of the last rows, which fill no batch, where each shape is captured at its first call."""
+
+    class Captured(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.config = tiny.model, tiny.model.config
+            self.compile_time_s = 3.0
+
+        def forward(self, **batch: torch.Tensor) -> object:
+            if len(batch["input_ids"]) < 7:
+                time.sleep(5.0)
+                self.compile_time_s += 5.0
+            time.sleep(0.1)
+            return self.model(**batch)
+
+    tiny = subject("dense")
+    captured = replace(tiny, model=Captured())
+    found, wall_time_s = predict(captured, tiny.rows, ["x"] * len(ROWS), "test", 7, SEEN)
+    assert len(found) == len(ROWS) == 50
+    assert wall_time_s == pytest.approx(8 * 0.1)
 
 
 def test_no_rows_are_no_predictions(subject: Open) -> None:

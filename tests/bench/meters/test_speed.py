@@ -219,7 +219,10 @@ def test_compiling_within_timed_rounds_is_said(subject: Open) -> None:
     late = replace(eager, model=Compiling(eager, [1e-9] * 10_000))
     [note] = measure_feed(over(dense), late, feed, QUICK, seed=0).notes
     assert note.startswith("batch 8: ")
-    assert "of compiling fell into the timed rounds" in note
+    assert "s of compiling fell into the timed rounds" in note
+    compiling = replace(dense, model=Compiling(dense, [1e-9] * 10_000))
+    [note] = measure_feed(over(compiling), eager, feed, QUICK, seed=0).notes
+    assert "s of dense's compiling fell into the timed rounds" in note
 
 
 def test_tokenising_has_a_rate_of_its_own(subject: Open) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.cache import Cache, Step, remove
 from bench.display import Display
-from bench.environment import VARIABLES
+from bench.environment import VARIABLES, thread_count
 from bench.errors import BenchError, ExitCode, InputError, MeasuringError, in_one_line
 from bench.executors import Row
 from bench.executors.cluster import Cluster, connect
@@ -242,9 +242,10 @@ class OnRay:
 
     def _refuse_other_threads(self) -> None:
         """Raise `InputError` where rows would be made with other threads than those there are."""
-        threads = os.environ.get("OMP_NUM_THREADS", str(self.cluster.row_cpus(self.plan.config.device)))
+        asked = os.environ.get("OMP_NUM_THREADS")
+        threads = thread_count(asked) if asked else self.cluster.row_cpus(self.plan.config.device)
         before = self._first and self._first.threads
-        if before and threads != str(before):
+        if before and threads != before:
             raise InputError(
                 f"--resume: the rows that are there were made with {before} threads, and others would have "
                 f"{threads} here; set OMP_NUM_THREADS={before}"

@@ -133,7 +133,7 @@ def times_of(
     if small_work and (small_bound_s := small_work.bound(ceilings)) is not None:
         launch_s = launch_time_s(time_s, min(small_times_s), small_bound_s)
     return Profile(
-        batch_size=feed.batch_size,
+        batch_size=min(feed.batch_size, len(slices[0])),
         tokens=sum(batch["input_ids"].numel() for batch in batches) / len(batches),
         batches=len(batches),
         dtype=work.dtypes[0] if isinstance(work, Work) else None,

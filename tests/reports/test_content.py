@@ -167,6 +167,16 @@ def test_a_batch_size_of_its_own_is_part_of_a_row_s_name(run: Run) -> None:
     assert "mp (batch 16)" in [each.label for each in halved.tables[0].rows]
 
 
+def test_a_headline_of_a_halved_batch_that_did_not_converge_is_marked(run: Run) -> None:
+    original = run.result("mp")
+    assert original is not None
+    for converged in (True, False):
+        headline = original.scenarios["batch 32"].model_copy(update={"converged": converged})
+        halved = report(changed(run, "mp", batch_size=16, scenarios={"batch 16": headline}))
+        shown = row(halved.tables[0], "mp (batch 16)")["Speedup over dense ↑"]
+        assert shown.endswith("*") != converged
+
+
 def test_the_headline_judges_on_test_and_not_on_validation(run: Run) -> None:
     shown = report(run)
     assert row(shown.tables[0], "bmp25 (c)")["Δ pts ↑"] == "+0.1"

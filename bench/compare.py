@@ -9,7 +9,7 @@ from typing import Any
 from bench.answers import changed
 from bench.gate import KINDS, Floors, floors_of
 from bench.nouns.comparison import Change, ChangeWord, Comparison, GateWord, Side, Threshold
-from bench.nouns.environment import Device, Environment, WarningCode
+from bench.nouns.environment import ABSENT, Device, Environment, WarningCode
 from bench.nouns.measurement import METRICS, SPEEDUPS, Measurement
 from bench.nouns.run import DENSE, Config, Result, Run
 from bench.statistics import SPEED_MARGIN, Interval, beside, difference_bounds, quotient
@@ -284,7 +284,7 @@ def differences(before: Run, after: Run, relative: bool) -> list[str]:
     found = list(machine_differences(before.environment, after.environment)) if relative else []
     earlier, later = before.environment.versions, after.environment.versions
     for library in sorted(earlier.keys() | later.keys()):
-        found += differing(library, earlier.get(library, "absent"), later.get(library, "absent"))
+        found += differing(library, earlier.get(library, ABSENT), later.get(library, ABSENT))
     found += differing("commit", before.environment.commit, after.environment.commit)
     if before.fingerprints.get("code") != after.fingerprints.get("code"):
         found.append("bench itself: its code or its libraries changed")

@@ -17,7 +17,7 @@ import psutil
 
 import bench
 from bench.meters.nvml import device_count, devices
-from bench.nouns.environment import Caution, Environment
+from bench.nouns.environment import ABSENT, Caution, Environment
 
 LIBRARIES = (
     "torch",
@@ -198,7 +198,7 @@ def fingerprint() -> Environment:
         versions={
             "bench": bench.__version__,
             "python": platform.python_version(),
-            **{library: library_version(library) or "absent" for library in LIBRARIES},
+            **{library: library_version(library) or ABSENT for library in LIBRARIES},
             **{module: module_version(module) for module in EXTRAS},
             **cuda_versions(),
         },
@@ -251,7 +251,7 @@ def library_version(name: str) -> str | None:
 def module_version(module: str) -> str:
     """The installed version of what carries a module, whatever that is called: onnxruntime-gpu, for one."""
     carriers = sorted(set(distributions().get(module, [])))
-    return ", ".join(map(version, carriers)) or "absent"
+    return ", ".join(map(version, carriers)) or ABSENT
 
 
 @cache

@@ -13,10 +13,11 @@ from bench.answers import changed
 from bench.cache import SHARED
 from bench.compare import machine_differences
 from bench.conclusions import add_conclusions
+from bench.environment import EXTRAS
 from bench.errors import InputError
 from bench.folder import LOCK, RunFolder, row_name
 from bench.lock import hold
-from bench.nouns.environment import Caution
+from bench.nouns.environment import ABSENT, Caution
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
 from bench.recommend import recommend, training_cautions
@@ -270,8 +271,15 @@ def apart(merged: Merged, part: Part) -> dict[int, int]:
 
 
 def set_up_otherwise(first: Part, part: Part) -> list[str]:
-    """In what the machine of a part, or its settings, are not like the first's."""
-    return list(machine_differences(first.run.environment, part.run.environment))
+    """In what the machine of a part, its settings, or libraries that both have are not like the first's."""
+    here, there = first.run.environment, part.run.environment
+    versions = [(name, here.versions.get(name), there.versions.get(name)) for name in EXTRAS]
+    libraries = [
+        f"the version of {name}: {own}, then {found}"
+        for name, own, found in versions
+        if own != found and not {own, found} & {None, ABSENT}
+    ]
+    return [*machine_differences(here, there), *libraries]
 
 
 def cautions(merged: Merged) -> list[Caution]:
@@ -280,8 +288,11 @@ def cautions(merged: Merged) -> list[Caution]:
     Those that follow from the rows are made anew, of all rows.
     """
     parts, run = merged.parts, merged.run
-    differences = {part.label: set_up_otherwise(parts[0], part) for part in parts}
-    machines = [f"{label}: {', '.join(found)}" for label, found in differences.items() if found]
+    machines = [
+        f"{part.label} ({', '.join(part.run.config.variants)}): {', '.join(differences)}"
+        for part in parts
+        if (differences := set_up_otherwise(parts[0], part))
+    ]
     several = Caution(
         code="several-machines",
         text=f"not measured on one machine, as {parts[0].label} was: {'; '.join(machines)}",

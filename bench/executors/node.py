@@ -24,7 +24,7 @@ from bench.foreign_code import installed_code
 from bench.lock import hold, hold_patiently, private_folder
 from bench.meters.machine import start_cautions
 from bench.nouns.document import Document
-from bench.nouns.environment import Caution, Environment
+from bench.nouns.environment import ABSENT, Caution, Environment
 from bench.nouns.run import Config, Result
 from bench.plan import Plan
 from bench.storage import Storage
@@ -34,7 +34,6 @@ from bench.workers import Workers
 from compressors.variant import parse_variant
 
 LOCK = ".lock"
-ABSENT = "absent"
 ARTIFACTS = "artifacts"
 TELL_EVERY_S = 0.5
 Tell = Callable[[str, int, int], object]

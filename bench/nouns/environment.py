@@ -11,6 +11,7 @@ from pydantic import Field
 
 from bench.nouns.document import Count, Document
 
+ABSENT = "absent"  # the version of a library that is not installed
 WarningCode = Literal[
     "steal",
     "throttling",

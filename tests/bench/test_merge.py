@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -285,7 +286,7 @@ def test_rows_of_another_machine_say_so_and_keep_what_was_concluded_there(
     assert row_of(run, "mp").unavailable["break_even"] == "said there"
     assert row_of(run, "mp").unavailable["training_speedup"] == "said there"
     cautions = {caution.code: caution for caution in run.environment.warnings}
-    assert "shard 2/3: the machine: " in cautions["several-machines"].text
+    assert "shard 2/3 (dense, mp): the machine: " in cautions["several-machines"].text
     assert "Another CPU, 64 cores (abcdef)" in cautions["several-machines"].text
 
 
@@ -300,7 +301,26 @@ def test_the_same_machine_set_up_otherwise_is_a_caution(finished: Finished, tmp_
     run = merged_of(*places).run
     assert [row.machine for row in run.results] == [None, None, None]
     (caution,) = [each for each in run.environment.warnings if each.code == "several-machines"]
-    assert "shard 2/3: threads: " in caution.text
+    assert "shard 2/3 (dense, mp): threads: " in caution.text
+
+
+def test_libraries_of_two_versions_are_a_caution_and_one_that_is_not_there_none(
+    finished: Finished, tmp_path: Path
+) -> None:
+    def with_extras(document: Document, torchao: str) -> None:
+        document["environment"]["versions"] |= {"torchao": torchao, "onnx": "1.20.0"}
+
+    def without_onnx(document: Document) -> None:
+        with_extras(document, "0.18.0")
+        document["environment"]["versions"]["onnx"] = "absent"
+
+    places = [
+        part_of(finished, tmp_path / "1", ["dense", "bmp50+kd"], 1, partial(with_extras, torchao="0.17.0")),
+        part_of(finished, tmp_path / "2", ["dense", "mp"], 2, without_onnx),
+    ]
+    run = merged_of(*places).run
+    (caution,) = [each for each in run.environment.warnings if each.code == "several-machines"]
+    assert caution.text.endswith("shard 2/3 (dense, mp): the version of torchao: 0.17.0, then 0.18.0")
 
 
 def test_another_dense_is_told_of_with_the_rows_it_differs_in(finished: Finished, tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ from bench.runner import batch_cautions
 MAY_DIFFER = ("command", "variants", "shard", "sweep")
 Place = tuple[str, int]
 
+NOT_KEPT = (
+    "its model is gone: by --keep best its shard kept the model that was best there; make it again with "
+    "bench run --variants"
+)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -243,6 +248,8 @@ def conclude(merged: Merged) -> None:
         recommend(run)
     if run.status == "complete" and run.config.keep == "best":
         for row in run.results:
+            if row.recommended and row.artifact is None:
+                row.notes.append(NOT_KEPT)
             row.artifact = row.artifact if row.recommended else None
     for row in run.results:
         if row.variant == DENSE:

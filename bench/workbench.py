@@ -469,7 +469,7 @@ def collect(
     if teacher:
         for name in COST:
             add_shared_cost(findings, name, teacher.findings)
-        findings.notes.append("compressing took dense's logits too, computed once for all students")
+        findings.notes.append("compressing took dense's logits too, which all its students share")
     return findings
 
 

@@ -14,6 +14,7 @@ import torch
 
 import compressors
 from bench.encoding import encode
+from bench.errors import is_out_of_memory
 from bench.meters.feeds import Feed, arrival
 from bench.meters.findings import Findings
 from bench.meters.machine import MOST_DISCARDED, cautions
@@ -51,7 +52,7 @@ def measure_speed(
     findings = Findings()
     for feed in feeds:
         with threads(feed.threads):
-            findings.add(measure_feed(anchors, variant, feed, protocol, seed))
+            findings.add(measure_if_it_fits(anchors, variant, feed, protocol, seed))
     first = findings.scenarios[feeds[0].name]
     for name in HEADLINE:
         if name in first.metrics:
@@ -61,6 +62,21 @@ def measure_speed(
         else:
             findings.unavailable[name] = f"{variant.name} is dense in this precision, run this way"
     return findings
+
+
+def measure_if_it_fits(
+    anchors: Mapping[str, Subject], variant: Subject, feed: Feed, protocol: Protocol, seed: int
+) -> Findings:
+    """A scenario; of a shape that memory does not suffice for that alone, since no batch size mends it."""
+    try:
+        return measure_feed(anchors, variant, feed, protocol, seed)
+    except (RuntimeError, MemoryError) as error:
+        if not (feed.filled and is_out_of_memory(error)):
+            raise
+    reason = f"{feed.name} does not fit into memory; ask for a smaller one by --shapes"
+    size, padding = feed.batch_size, feed.padding
+    lost = Scenario(batch_size=size, padding=padding, converged=False, stopped=reason, metrics={})
+    return Findings(scenarios={feed.name: lost})
 
 
 def measure_feed(

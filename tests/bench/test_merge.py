@@ -17,7 +17,7 @@ import pytest
 from bench.errors import InputError
 from bench.folder import RunFolder, read_run
 from bench.lock import hold
-from bench.merge import Merged, in_order, merge, opened, remarks
+from bench.merge import NOT_KEPT, Merged, in_order, merge, opened, remarks
 from bench.nouns.run import Result, Run
 from tests.bench.conftest import ASKED
 from tests.commands import Finished, bench
@@ -426,8 +426,24 @@ def test_keep_best_keeps_the_best_of_all(finished: Finished, tmp_path: Path) -> 
         part_of(finished, tmp_path / str(number), ["dense", name], 0, best)
         for number, name in enumerate(["bmp50+kd", "mp"])
     ]
-    kept = {row.variant: row.artifact for row in merged_of(*parts).run.results}
-    assert kept == {"dense": None, "bmp50+kd": None, "mp": "artifacts/mp"}
+    run = merged_of(*parts).run
+    assert {row.variant: row.artifact for row in run.results} == {
+        "dense": None,
+        "bmp50+kd": None,
+        "mp": "artifacts/mp",
+    }
+    assert NOT_KEPT not in row_of(run, "mp").notes
+
+
+def test_the_best_of_all_says_where_its_shard_kept_another_model(finished: Finished, tmp_path: Path) -> None:
+    def second_best(document: Document) -> None:
+        best_alone(document)
+        document["config"]["keep"] = "best"
+        document["results"][-1]["artifact"] = None
+
+    run = merged_of(part_of(finished, tmp_path / "1", ["dense", "mp"], 0, second_best)).run
+    assert row_of(run, "mp").recommended
+    assert NOT_KEPT in row_of(run, "mp").notes
 
 
 REFUSED: dict[str, tuple[Change, str]] = {

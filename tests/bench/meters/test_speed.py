@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.encoding import Batch
-from bench.meters.feeds import headline, threaded, usual
+from bench.meters.feeds import headline, shaped, threaded, usual
 from bench.meters.findings import Findings
 from bench.meters.rounds import Ending
 from bench.meters.speed import (
@@ -223,6 +223,33 @@ def test_compiling_within_timed_rounds_is_said(subject: Open) -> None:
     compiling = replace(dense, model=Compiling(dense, [1e-9] * 10_000))
     [note] = measure_feed(over(compiling), eager, feed, QUICK, seed=0).notes
     assert "s of dense's compiling fell into the timed rounds" in note
+
+
+class Small(torch.nn.Module):
+    """Runs a model on batches of few rows."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__()
+        self.model, self.config = subject.model, subject.model.config
+
+    def forward(self, **batch: torch.Tensor) -> object:
+        if len(batch["input_ids"]) > 8:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return self.model(**batch)
+
+
+def test_a_shape_that_does_not_fit_costs_its_own_scenario_alone(subject: Open) -> None:
+    tiny = subject("dense")
+    small = replace(tiny, model=Small(tiny))
+    feeds = [headline(tiny, 8), shaped(tiny, (16, 12)), shaped(tiny, (4, 12))]
+    found = measure_speed(over(tiny.again()), small, feeds, FAST, seed=0)
+    assert found.metrics["throughput"] == found.scenarios["batch 8"].metrics["throughput"]
+    large = found.scenarios["16x12"]
+    assert (large.metrics, large.raw, large.converged, large.batch_size) == ({}, None, False, 16)
+    assert large.stopped == "16x12 does not fit into memory; ask for a smaller one by --shapes"
+    assert found.scenarios["4x12"].metrics["throughput"].value > 0
+    with pytest.raises(RuntimeError, match="can't allocate"):
+        measure_speed(over(tiny.again()), small, [headline(tiny, 16)], FAST, seed=0)
 
 
 def test_tokenising_has_a_rate_of_its_own(subject: Open) -> None:

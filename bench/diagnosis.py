@@ -50,6 +50,7 @@ QUANTISED = {"int8", "fp8"}
 PRUNING = {"bmp", "magnitude", "random", "fisher"}
 # Whole vectors of AVX-512 in float32, and rows that tensor cores take in 16 and in 8 bits.
 MULTIPLE = 16
+OTHERS = re.compile(r"[0-9]+ others")
 COMPILING = re.compile(r"([0-9.]+) s of compiling fell into the timed rounds")
 PREFIXES = {-9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"}
 
@@ -448,11 +449,12 @@ def memory_bound(evidence: Evidence) -> Finding | None:
     if bound_s <= profile.bound / 2 or of_a_copy < OF_A_COPY or lost < BOUND_SHARE:
         return None
     figure, moved = percent(lost), math.fsum(part.bytes or 0.0 for part in waiting)
+    most = next((part.name for part in waiting if not OTHERS.fullmatch(part.name)), "many small ones")
     return finding(
         "memory-bound",
         lost,
         figure,
-        f"{figure} of the time is spent in operators that wait for memory, most in {short(waiting[0].name)}: "
+        f"{figure} of the time is spent in operators that wait for memory, most in {short(most)}: "
         f"{si(moved / time_of(waiting), 'B/s')} are {percent(min(of_a_copy, 1.0))} of what copies reach",
         fewer_bytes(evidence),
     )

@@ -56,7 +56,7 @@ def clear(
     cache: CacheFolder = DEFAULT,
     kind: Annotated[
         str | None,
-        typer.Option(help="dense, teacher, compress, timing, footprint, task or unfinished alone."),
+        typer.Option(help="dense, teacher, compress, timing, footprint, profile, task or unfinished alone."),
     ] = None,
     variant: Annotated[str | None, typer.Option(metavar="GLOB", help="Of these variants alone.")] = None,
     older_than: Annotated[

@@ -347,7 +347,14 @@ def test_operators_that_move_bytes_as_fast_as_copies_are_memory_bound() -> None:
     found = only(row(profile=profile(operators=[reading, counted], bound=0.008)))
     assert (found.code, found.figure) == ("memory-bound", 80)
     assert "7.5 GB/s" in found.text
+    assert "most in aten::addmm: " in found.text
     assert "75 % of what copies reach" in found.text
+
+
+def test_the_sum_of_the_others_is_no_operator_to_wait_in() -> None:
+    rest = portion("12 others", 0.006, flops_bound_s=1e-4, bytes_bound_s=0.005)
+    reading = portion("aten::addmm", 0.004, flops_bound_s=1e-4, bytes_bound_s=0.003)
+    assert "most in aten::addmm: " in only(row(profile=profile(operators=[rest, reading], bound=0.008))).text
 
 
 def test_operators_far_below_the_rate_of_copies_wait_for_something_else() -> None:

@@ -288,14 +288,16 @@ def test_a_loss_that_breaks_in_the_last_step_is_noticed(
         train(tokenizer, tmp_path, Probe(term=math.nan, start=100), schedule=schedule)
 
 
-def test_scores_have_their_own_rate_and_biases_no_decay(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_scores_have_their_own_rate_and_biases_no_decay(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
     model = fresh()
     context = context_of(model, tokenizer, total_steps=10)
     part = BlockMovementPruning(score_lr=0.05)
     part.prepare(model, context)
     trainer = VariantTrainer(
         model=model,
-        args=TrainingArguments(learning_rate=1e-4, use_cpu=True, report_to="none"),
+        args=TrainingArguments(output_dir=str(tmp_path), learning_rate=1e-4, use_cpu=True, report_to="none"),
         parts=[part],
         context=context,
     )

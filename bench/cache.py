@@ -18,8 +18,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import psutil
-
 import bench
 import compressors
 from bench.environment import LIBRARIES, cuda_versions, module_version
@@ -207,20 +205,22 @@ class Cache:
             )
 
     @contextmanager
-    def held(self) -> Iterator[Held]:
+    def held(self, listen: Callable[[], None]) -> Iterator[Held]:
         """A share in the folder, made where there is none, while the block runs: it is not cleared meanwhile.
 
-        What dead runs left goes before, where no other works there. Raises `InputError` where another machine
-        works there: its processes would be taken for dead, and both would write to one training's state.
+        What dead runs left goes before, where no other works there; `listen` is told when the share has to be
+        waited for. Raises `InputError` where another machine or container works there: its processes would be
+        taken for dead, and both would write to one training's state.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with hold_together(self.root / LOCK, f"--cache {self.root}", self._clear_leftovers) as share:
+        in_use = f"--cache {self.root}"
+        with hold_together(self.root / LOCK, in_use, self._clear_leftovers, listen) as share:
             yield share
 
     def _clear_leftovers(self) -> None:
         for folder in entries(self.root):
             found = NAME.fullmatch(folder.name)
-            if found and found["owner"] and not psutil.pid_exists(int(found["owner"])):
+            if found and found["owner"]:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def checkpoint(self, name: str) -> Path:

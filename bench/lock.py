@@ -22,7 +22,7 @@ from bench.errors import InputError
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
-LONGEST_SIGNATURE = 300
+LONGEST_SIGNATURE = 400
 POLL_S = 0.1
 
 
@@ -78,24 +78,34 @@ def hold_devices(names: Iterable[str], is_alone: bool, listen: Callable[[], None
 
 
 @contextmanager
-def hold_together(file: Path, in_use: str, at_first: Callable[[], None]) -> Iterator[Held]:
-    """Share the lock `file` with other processes of this machine while the block runs.
+def hold_together(
+    file: Path, in_use: str, at_first: Callable[[], None], listen: Callable[[], None]
+) -> Iterator[Held]:
+    """Share the lock `file` with other processes of this machine and container while the block runs.
 
-    Who comes first does `at_first` before others are let in; these wait, as for one that holds it alone.
-    Where the file system knows no locks the block runs without, and nobody is the first.
+    Who comes first does `at_first` before others are let in; these wait, as for one that holds it alone, and
+    `listen` is told when that begins. Where the file system knows no locks the block runs without, and nobody
+    is the first.
 
-    Raises `InputError` that begins with `in_use` where processes of another machine share it, or names a file
-    that cannot be written.
+    Raises `InputError` that begins with `in_use` where processes of another machine or container share it, or
+    names a file that cannot be written.
     """
     with opened(file) as descriptor:
         held = Held(descriptor, None)
-        if held.is_alone():
+        is_first = held.is_alone()
+        if not is_first and wait_for(descriptor, fcntl.LOCK_SH, listen) and not signature(descriptor).is_ours:
+            # Who signed may be the one that was waited for, and gone.
+            is_first = held.is_alone()
+            if not is_first:
+                raise InputError(
+                    f"{in_use}: {owner(descriptor)} is working there, on another machine or in another "
+                    "container; name another folder"
+                )
+        if is_first:
             at_first()
             sign(descriptor)
-        if not wait_for(descriptor, fcntl.LOCK_SH, lambda: None):
+        if not wait_for(descriptor, fcntl.LOCK_SH, listen):
             held = Held(descriptor, no_locks(file))
-        elif (machine := signature(descriptor)[1]) not in ("", platform.node()):
-            raise InputError(f"{in_use}: {machine} is working there, another machine; name another folder")
         yield held
 
 
@@ -184,17 +194,43 @@ def taken(descriptor: int, file: Path, in_use: str, shared: bool) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Signature:
+    """Who holds a lock: a process by its number, its machine's name, and where the number means something."""
+
+    number: str
+    machine: str
+    pid_space: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its number is one of this machine's and container's, assumed where nothing says."""
+        return self.pid_space in ("", pid_space())
+
+
+def pid_space() -> str:
+    """What tells the processes that a number can name from others: the machine since it started, and the
+    container. Machines may be called alike, and so may containers and their machine.
+    """
+    space = []
+    with contextlib.suppress(OSError):
+        space.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        space.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(space)
+
+
 def sign(descriptor: int) -> None:
-    """Leave this process's number and the machine's name."""
+    """Leave this process's signature."""
+    text = f"{os.getpid()}\n{platform.node()}\n{pid_space()}\n"
     # The lock holds without it, and a full disk is where the cache is most wanted cleared.
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, os.pwrite(descriptor, f"{os.getpid()}\n{platform.node()}\n".encode(), 0))
+        os.ftruncate(descriptor, os.pwrite(descriptor, text.encode(), 0))
 
 
-def signature(descriptor: int) -> tuple[str, str]:
-    """The process's number and the machine's name that the owner left, empty where it could not."""
-    number, _, rest = os.pread(descriptor, LONGEST_SIGNATURE, 0).decode(errors="replace").partition("\n")
-    return number, rest.partition("\n")[0]
+def signature(descriptor: int) -> Signature:
+    """The signature that the owner left, its parts empty where it could not."""
+    lines = os.pread(descriptor, LONGEST_SIGNATURE, 0).decode(errors="replace").split("\n")
+    return Signature(*(*lines, "", "", "")[:3])
 
 
 def no_locks(file: Path) -> str:
@@ -204,7 +240,9 @@ def no_locks(file: Path) -> str:
 
 def owner(descriptor: int) -> str:
     """Who holds the lock: of several that share it the one that signed last, if that one still runs."""
-    number = signature(descriptor)[0]
-    if re.fullmatch("[0-9]{1,9}", number) and psutil.pid_exists(int(number)):
-        return f"process {int(number)}"
+    found = signature(descriptor)
+    if not found.is_ours:
+        return f"a process on {found.machine or 'another machine'}"
+    if re.fullmatch("[0-9]{1,9}", found.number) and psutil.pid_exists(int(found.number)):
+        return f"process {int(found.number)}"
     return "another process"

@@ -60,7 +60,7 @@ def run_plan(
     complete up to there.
     """
     cache = Cache(plan.cache)
-    with cache.held() as share:
+    with cache.held(lambda: display.say(f"waiting for {cache.root}, which is being cleared")) as share:
         if share.doubt:
             display.say(share.doubt)
         run = begin(plan, folder.path.name)

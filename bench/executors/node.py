@@ -119,7 +119,7 @@ def make_row(request: RowRequest, node: str, alive: Collection[str], tell: Tell)
             refuse_other_software(installed_software(), request.software, "on the cluster's other nodes")
             os.environ.update(request.variables)
             cache = Cache(nodes / node / "cache", Storage(request.storage))
-            with cache.held():
+            with cache.held(lambda: display.stage(request.variant, "waiting for the cache", 0, 1)):
                 return row_of(request, cache, nodes / node, display)
     except BenchError as error:
         return RowAnswer(error=str(error), exit_code=error.exit_code)

@@ -91,8 +91,8 @@ def arrival(subject: Subject, batch_size: int) -> Feed:
 def headline(subject: Subject, batch_size: int, other: Subject | None = None) -> Feed:
     """Arrival order at the task's batch size; where the subject or the other sorts, several batches a call.
 
-    So every contender does the same rows in a round. The other is dense where None. Raises `Refusal` where
-    sorting could change nothing.
+    So every contender does the same rows in a round. The other is a dense in arrival order where None.
+    Raises `Refusal` where sorting could change nothing.
     """
     feed, count = arrival(subject, batch_size), len(subject.rows)
     other_sorts = other is not None and other.sorts_rows
@@ -112,9 +112,9 @@ def headline(subject: Subject, batch_size: int, other: Subject | None = None) ->
     return replace(feed, padding=padding, slices=cut(range(count), waiting))
 
 
-def usual(subject: Subject, batch_size: int) -> list[Feed]:
+def usual(subject: Subject, batch_size: int, other: Subject | None = None) -> list[Feed]:
     """What is always measured: the headline, one row at a time, and the headline's rows end to end."""
-    main = headline(subject, batch_size)
+    main = headline(subject, batch_size, other)
     single = [] if batch_size == 1 else [arrival(subject, 1)]
     return [main, *single, replace(main, name="end to end", end_to_end=True)]
 
@@ -138,8 +138,8 @@ def shaped(subject: Subject, shape: Shape) -> Feed:
     return Feed(f"{rows}x{width}", rows, padding, cut(places, rows), width=width, filled=True)
 
 
-def threaded(subject: Subject, batch_size: int, threads: int) -> Feed:
+def threaded(subject: Subject, batch_size: int, threads: int, other: Subject | None = None) -> Feed:
     """The headline with another number of CPU threads."""
-    main = headline(subject, batch_size)
+    main = headline(subject, batch_size, other)
     name = f"{main.name}, {threads} thread{'' if threads == 1 else 's'}"
     return replace(main, name=name, threads=threads)

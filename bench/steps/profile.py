@@ -61,7 +61,7 @@ def measure_profile(request: Request, folder: Path, progress: Progress) -> Findi
         progress("loading", 0, STAGES)
         variant = load(request.variant, request.artifact)
         dense = variant if request.variant == DENSE else load(DENSE, request.dense)
-        feed = headline(variant, request.batch_size)
+        feed = headline(variant, request.batch_size, dense)
         progress("counting", 1, STAGES)
         slices = chosen(dense, feed)
         dense_work = work_of(dense, taken(dense, feed, slices))

@@ -56,7 +56,7 @@ def measure_timing(request: Request, folder: Path, progress: Progress) -> Findin
     equal = None if request.equal is None else load(f"{DENSE} as {setting.name}", request.equal)
     anchors = anchors_of(dense, variant, equal, of_its_own=bool(setting.parts or made_by(dense.folder)))
     rounds_seed = request.seed + request.attempt * ATTEMPTS_APART
-    findings.add(measure_speed(anchors, variant, feeds(request, variant), protocol, rounds_seed))
+    findings.add(measure_speed(anchors, variant, feeds(request, variant, dense), protocol, rounds_seed))
     if variant is dense:
         for name in SPEEDUPS:
             findings.metrics[name] = measured(name, 1.0, "definition: this is dense")
@@ -91,14 +91,14 @@ def anchors_of(
     return {"speedup": dense, "speedup_same_precision": equal or dense}
 
 
-def feeds(request: Request, variant: Subject) -> list[Feed]:
+def feeds(request: Request, variant: Subject, dense: Subject) -> list[Feed]:
     """The scenarios, the headline first: those always measured, and those asked for."""
     size = request.batch_size
     return [
-        *usual(variant, size),
+        *usual(variant, size, dense),
         *(padded(variant, size, padding) for padding in request.paddings),
         *(shaped(variant, shape) for shape in request.shapes),
-        *(threaded(variant, size, count) for count in request.thread_counts),
+        *(threaded(variant, size, count, dense) for count in request.thread_counts),
     ]
 
 

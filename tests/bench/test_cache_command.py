@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 from bench.cache import Cache
 
-with Cache(Path(sys.argv[1])).held():
+with Cache(Path(sys.argv[1])).held(lambda: None):
     print("holding", flush=True)
     sys.stdin.read()
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +252,27 @@ def test_a_gate_takes_artifacts_in_their_own_precision(project: Path) -> None:
     )
     assert before == after[::-1]
     assert before[1] < 0.6 * before[0]
+
+
+def test_a_gate_sees_that_a_candidate_no_longer_sorts(project: Path) -> None:
+    plain, sorts = project / "run/artifacts/dense", project / "sorts"
+    shutil.copytree(plain, sorts)
+    document = json.loads((plain / "variant.json").read_text())
+    document |= {"variant": "sorted", "parameters": {"sorted": {}}}
+    (sorts / "variant.json").write_text(json.dumps(document))
+    asked = ("--test", "rows.csv", "--batch-size", "4", "--quick", "--fail-on", "disk_size:1%")
+    lost = bench("gate", sorts, plain, *asked, "--out", "lost", cwd=project)
+    assert lost.returncode == 0, lost.stderr
+    base, new = (result.scenarios for result in read_run(project / "lost").results)
+    ordered = "rows at a time sorted by length"
+    for name in ("batch 4", "end to end"):
+        assert base[name].padding.endswith(ordered)
+        assert re.search(f"arrival order; dense: [0-9]+ {ordered}$", new[name].padding)
+        assert base[name].metrics["padding_share"].value < new[name].metrics["padding_share"].value
+        before, after = base[name].raw, new[name].raw
+        assert before is not None
+        assert after is not None
+        assert set(before.rows) == set(after.rows)
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import platform
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from bench.errors import InputError
-from bench.lock import hold, hold_devices, hold_patiently, hold_together, private_folder
+from bench.lock import Held, hold, hold_devices, hold_patiently, hold_together, pid_space, private_folder
 
 HOLDER = """
 import sys
@@ -66,6 +68,15 @@ def started(program: str, *words: str | Path) -> Iterator[tuple[subprocess.Popen
             process.kill()
 
 
+def nothing() -> None: ...
+
+
+def together(
+    lock: Path, at_first: Callable[[], None] = nothing, listen: Callable[[], None] = nothing
+) -> AbstractContextManager[Held]:
+    return hold_together(lock, "--cache x", at_first, listen)
+
+
 @pytest.fixture
 def lock(tmp_path: Path) -> Path:
     return tmp_path / ".lock"
@@ -103,30 +114,47 @@ def test_who_comes_first_does_something_and_is_joined_by_others(lock: Path) -> N
             pytest.fail("others are let in already")
         done.append("first")
 
-    def again() -> None:
-        done.append("again")
-
-    with hold_together(lock, "here", at_first) as first, hold_together(lock, "here", again) as second:
+    with together(lock, at_first) as first, together(lock, lambda: done.append("second")) as second:
         assert (done, first.doubt, second.doubt) == (["first"], None, None)
         assert not first.is_alone()
-    with hold_together(lock, "here", again) as held:
+    with together(lock, lambda: done.append("again")) as held:
         assert held.is_alone()
     assert done == ["first", "again"]
 
 
-def test_another_machine_is_refused_as_long_as_one_works(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing() -> None: ...
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, this process is of another container of a machine that is called the same."""
+    return lambda: monkeypatch.setattr("bench.lock.pid_space", lambda: "another container")
 
-    with hold_together(lock, "here", nothing), monkeypatch.context() as elsewhere:
-        elsewhere.setattr(platform, "node", lambda: "elsewhere")
-        with (
-            pytest.raises(InputError, match=r"^--cache x: .* is working there, another machine; "),
-            hold_together(lock, "--cache x", nothing),
-        ):
+
+def test_another_container_is_refused_as_long_as_one_works(lock: Path, elsewhere: Callable[[], None]) -> None:
+    done: list[str] = []
+    with together(lock):
+        elsewhere()
+        said = rf"^--cache x: a process on {re.escape(platform.node())} is working there, on another machine "
+        with pytest.raises(InputError, match=said), together(lock, lambda: done.append("too early")):
             pytest.fail("two machines work there")
-    monkeypatch.setattr(platform, "node", lambda: "elsewhere")
-    with hold_together(lock, "--cache x", nothing):
-        assert lock.read_text() == f"{os.getpid()}\nelsewhere\n"
+        with pytest.raises(InputError, match=r"^clear: a process on "), hold(lock, "clear"):
+            pytest.fail("it is held")
+    with together(lock, lambda: done.append("later")):
+        assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\nanother container\n"
+    assert done == ["later"]
+
+
+def test_who_was_waited_for_is_no_reason_to_be_refused(lock: Path, elsewhere: Callable[[], None]) -> None:
+    """That one is gone when its signature is read, and nobody works there."""
+    done: list[str] = []
+    with contextlib.ExitStack() as waited_for:
+        waited_for.enter_context(hold(lock, "here"))
+        elsewhere()
+
+        def listen() -> None:
+            done.append("waits")
+            waited_for.close()
+
+        with together(lock, lambda: done.append("first"), listen):
+            assert done == ["waits", "first"]
 
 
 def test_a_lock_can_be_held_again_once_it_is_given_back(lock: Path) -> None:
@@ -136,7 +164,7 @@ def test_a_lock_can_be_held_again_once_it_is_given_back(lock: Path) -> None:
     with pytest.raises(RuntimeError, match="inside"), hold(lock, "here"):
         raise RuntimeError("inside")
     with hold(lock, "here"):
-        assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\n"
+        assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\n{pid_space()}\n"
 
 
 def test_a_killed_owner_holds_nothing(lock: Path) -> None:
@@ -144,7 +172,7 @@ def test_a_killed_owner_holds_nothing(lock: Path) -> None:
         process.kill()
         process.wait()
         with hold(lock, "here"):
-            assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\n"
+            assert lock.read_text() == f"{os.getpid()}\n{platform.node()}\n{pid_space()}\n"
 
 
 def test_a_worker_that_outlives_the_owner_does_not_hold_its_lock(lock: Path) -> None:
@@ -228,7 +256,7 @@ def test_without_locks_the_work_goes_on_and_the_user_is_told(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     for holder in (
         hold(lock, "here"),
-        hold_together(lock, "here", lambda: pytest.fail("others may work there")),
+        together(lock, lambda: pytest.fail("others may work there")),
     ):
         with holder as held:
             assert held.doubt is not None

@@ -77,12 +77,14 @@ def worker_environment() -> dict[str, str]:
     the machine is ours alone they react faster, so there OpenMP's own default stays. One GPU is used, but
     for a training by several processes, which finds all of them named, too; CUDA counts devices as NVML does,
     so that the energy read is that of the one in use. What a run needs of a hub is here before the first
-    worker starts, and no worker asks for more.
+    worker starts, and no worker asks for more. Python imports nothing from the working folder, which may hold
+    a stranger's files.
     """
     ours = {
         "OMP_NUM_THREADS": str(cores()),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONSAFEPATH": "1",
         GPUS: ",".join(gpus()),
     }
     if is_shared() and not any(name in os.environ for name in WAITING):
@@ -276,8 +278,9 @@ def git_commit() -> str | None:
 
 
 def git(*arguments: str) -> str:
-    """What a git command prints."""
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)
+    """What a git command prints that changes nothing, and runs no program which the repository names."""
+    plain = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
+    done = subprocess.run([*plain, *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
 
 

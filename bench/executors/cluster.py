@@ -173,7 +173,7 @@ def refuse_silent(address: str) -> None:
 
 def refuse_other_service(address: str) -> None:
     """Raise `InputError` where what listens is no head of a cluster; a process of its own asks, silently."""
-    ask = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
+    ask = [sys.executable, "-P", "-m", "ray.scripts.scripts", "health-check", "--skip-version-check"]
     try:
         subprocess.run(
             [*ask, "--address", address],

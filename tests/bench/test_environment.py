@@ -175,7 +175,13 @@ def test_how_threads_wait_is_left_to_the_user(
 
 
 def test_the_users_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OMP_NUM_THREADS", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE"):
+    for name in (
+        "OMP_NUM_THREADS",
+        "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES",
+        "HF_HUB_OFFLINE",
+        "PYTHONSAFEPATH",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(environment, "device_count", lambda: 2)
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
@@ -184,10 +190,12 @@ def test_the_users_variables_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> 
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "0",
         "HF_HUB_OFFLINE": "1",
+        "PYTHONSAFEPATH": "1",
         "BENCH_GPUS": "0,1",
     }
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,1")
     ours = worker_environment()
     assert ours == {

@@ -19,6 +19,7 @@ from compressors.formats import Tensor, quoted, read_json, read_weights
 # Read as numbers alone, or not at all: a link to one brings no text of its reader's into a model.
 NUMBERS = (".safetensors", *hub.PICKLES)
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
 TEMPLATES = "additional_chat_templates"
 VOCABULARIES = ("vocab.txt", "vocab.json", "*.model", "tekken.json")
 # Families, and classes of tokenizers, whose tokens are bytes or characters.
@@ -99,6 +100,34 @@ def refuse_links_out(folder: Path, files: Iterable[Path]) -> None:
         of_hub = any(root.is_relative_to(cache / "snapshots") for cache in caches)
         if not of_hub and not target.is_relative_to(root):
             raise InputError(f"{file}: a link that leads out of the folder; put the file itself there")
+
+
+def refuse_files_named(folder: Path, file: Path) -> None:
+    """Raise `InputError` where any text of a tokenizer's settings names a file that is not in its folder.
+
+    A tokenizer takes many of its settings for files to read its vocabulary from, which is then published as
+    links out would be. What is left of the machine that it was saved on names nothing here.
+    """
+    found: list[object] = [read_json(file)] if file.exists() else []
+    while found:
+        value = found.pop()
+        if isinstance(value, dict | list):
+            found += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and names_file(value) and not is_inside(Path(value), folder):
+            raise InputError(f"{file}: names a file of this machine, {quoted(value)}; take it out")
+
+
+def names_file(text: str) -> bool:
+    """Whether a file, or what can be read like one, has this name."""
+    try:
+        return Path(text).exists() and not Path(text).is_dir()
+    except OSError:  # most texts are too long for a name
+        return False
+
+
+def is_inside(place: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, links followed."""
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 def check_sizes(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -206,6 +235,8 @@ def check_tokenizer(folder: Path, config: Mapping[str, Any]) -> None:
     again = (
         f"save its base model's there: AutoTokenizer.from_pretrained(BASE).save_pretrained({str(folder)!r})"
     )
+    for name in (TOKENIZER_CONFIG, SPECIAL_TOKENS):
+        refuse_files_named(folder, folder / name)
     settings = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).exists() else {}
     if settings.get(OTHER_TOKENIZERS) not in (None, [TOKENIZER]):
         raise InputError(

@@ -350,6 +350,14 @@ TOKENIZERS: dict[str, tuple[Damage, str]] = {
         ),
         "tokenizer_config.json: only custom code makes this tokenizer",
     ),
+    "a vocabulary of the reader's": (
+        text_of("tokenizer_config.json", json.dumps({"init_inputs": [[__file__]]})),
+        "tokenizer_config.json: names a file of this machine, ",
+    ),
+    "special tokens of the reader's": (
+        text_of("special_tokens_map.json", json.dumps({"vocab": __file__})),
+        "special_tokens_map.json: names a file of this machine, ",
+    ),
     "another file": (
         text_of("tokenizer_config.json", '{"fast_tokenizer_files": ["../whole/tokenizer.1.0.json"]}'),
         "tokenizer_config.json: fast_tokenizer_files names other files in place of tokenizer.json",

@@ -252,7 +252,7 @@ class Cache:
     def _find_here(self, kind: StepKind, name: str) -> Step | None:
         folder = self.root / name
         try:
-            findings = Findings.model_validate_json((folder / FINDINGS).read_text())
+            findings = Findings.model_validate_json((folder / FINDINGS).read_text(encoding="utf-8"))
             if not is_whole(folder):
                 return None
             os.utime(folder)
@@ -263,7 +263,7 @@ class Cache:
     def begin(self, name: str, request: Request) -> Path:
         """A fresh folder for a step to work in, its request written."""
         folder = self.fresh_folder(name)
-        (folder / REQUEST).write_text(request.model_dump_json(indent=2))
+        (folder / REQUEST).write_text(request.model_dump_json(indent=2), encoding="utf-8")
         return folder
 
     def fresh_folder(self, name: str) -> Path:
@@ -314,7 +314,7 @@ class Cache:
         A measurement replaces an earlier one. A model that another process made meanwhile stays, since
         others may be reading it.
         """
-        findings = Findings.model_validate_json((folder / FINDINGS).read_text())
+        findings = Findings.model_validate_json((folder / FINDINGS).read_text(encoding="utf-8"))
         (folder / FILES).write_text(json.dumps(file_sizes(folder)))
         target = self.root / name
         self.take(folder, target, lambda: kind not in MEASURED and self._find_here(kind, name) is not None)
@@ -373,15 +373,26 @@ def remove(folder: Path) -> None:
 
 def link_files(source: Path, target: Path) -> None:
     """Put `source`'s files into `target` as hard links, or as copies on another file system."""
-    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
+    copy_files(source, target, link)
 
 
-def link(file: str, place: str) -> None:
+def copy_files(source: Path, target: Path, copy: Callable[[Path, Path], object] = shutil.copyfile) -> None:
+    """Put the files below a folder into another, those that lie there replaced.
+
+    The first that cannot be written ends it with its own `OSError`: that of `shutil.copytree` has no number.
+    """
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy(file, place)
+
+
+def link(file: Path, place: Path) -> None:
     """One file, whatever lay in its place. Only weights and engines are shared, which nobody edits."""
-    Path(place).unlink(missing_ok=True)
+    place.unlink(missing_ok=True)
     try:
-        if file.endswith(SHARED):
-            os.link(file, place)
+        if file.name.endswith(SHARED):
+            place.hardlink_to(file)
             return
     except OSError:
         pass  # another file system

@@ -35,6 +35,10 @@ WASTED_SHARE = 0.2
 # In a model an operator takes up to 30 times as long to start as a bare one, for the Python in between (46 µs
 # against 1.6 µs on a virtual machine). A gap between kernels that is longer has another reason.
 HELD_BACK = 30.0
+# What takes less than this share of the time that a GPU waits is not why it waits.
+EXPLAINS = 1 / 3
+# A model's graph holds a hundred kernels; one kernel is started by one call.
+GRAPHED = 2.0
 # Training leaves hardly any weight at zero, quantising to 8 bits 1 to 3 %.
 ZERO_SHARE = 0.10
 # Widths of several hundred cost less than this however odd they are, and timings differ by half of it.
@@ -126,10 +130,11 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """A row, and where it was measured: on `cpu` or on `cuda`."""
+    """A row, and where it was measured: on `cpu` or on `cuda`, beside so many CPU cores."""
 
     result: Result
     device: str
+    cpu_cores: int
 
     @property
     def profile(self) -> Profile | None:
@@ -146,6 +151,21 @@ class Evidence:
         return self.scenario.raw.machine if self.scenario and self.scenario.raw else {}
 
     @property
+    def busy(self) -> float:
+        """The share of a batch's time that its parts are shares of: for the rest a GPU is idle."""
+        profile = self.profile
+        if profile is None or profile.device_time is None:
+            return 1.0
+        return min(profile.device_time / profile.time, 1.0)
+
+    @property
+    def replays_graphs(self) -> bool:
+        """Whether a GPU was given whole graphs of kernels to run: it ran many more than were started."""
+        profile = self.profile
+        run = math.fsum(kernel.calls for kernel in profile.kernels) if profile else 0.0
+        return run > GRAPHED * ((profile.calls if profile else None) or math.inf)
+
+    @property
     def techniques(self) -> set[str]:
         """The names of its techniques and of those in the artifact it goes on from, without percentages."""
         words = [part.partition(":")[0] for part in (*self.result.parts, *self.result.continues)]
@@ -157,16 +177,16 @@ class Evidence:
         return bool(self.techniques & ENGINES) or "compile_time" in self.result.metrics
 
 
-def diagnose(result: Result, device: str) -> list[Diagnosis]:
+def diagnose(result: Result, device: str, cpu_cores: int) -> list[Diagnosis]:
     """What keeps the row from being faster, the gravest first; empty where nothing in it tells."""
-    return [each.diagnosis for each in findings(result, device)]
+    return [each.diagnosis for each in findings(result, device, cpu_cores)]
 
 
-def findings(result: Result, device: str) -> list[Finding]:
+def findings(result: Result, device: str, cpu_cores: int) -> list[Finding]:
     """What the rules find in the row, the most time lost first; nothing in one that was not measured."""
     if result.status != "ok":
         return []
-    evidence = Evidence(result, device)
+    evidence = Evidence(result, device, cpu_cores)
     found = [each for each in (rule(evidence) for rule in RULES) if each]
     return sorted(found, key=lambda each: -each.lost)
 
@@ -253,7 +273,7 @@ def fallback_kernels(evidence: Evidence) -> Finding | None:
     profile = evidence.profile
     if profile is None:
         return None
-    shares = {path: slow_share(profile, path) for path in SLOW_PATHS}
+    shares = {path: slow_share(evidence, profile, path) for path in SLOW_PATHS}
     path = max(shares, key=lambda path: shares[path])
     if shares[path] < WASTED_SHARE:
         return None
@@ -268,8 +288,8 @@ def fallback_kernels(evidence: Evidence) -> Finding | None:
     )
 
 
-def slow_share(profile: Profile, path: SlowPath) -> float:
-    """The share of time that goes to a slow path; 0 where nothing shows that it is taken.
+def slow_share(evidence: Evidence, profile: Profile, path: SlowPath) -> float:
+    """The share of a batch's time that goes to a slow path; 0 where nothing shows that it is taken.
 
     Operators make up a batch, while the kernels that a CPU's libraries tell are only some of it.
     """
@@ -279,7 +299,7 @@ def slow_share(profile: Profile, path: SlowPath) -> float:
     members = [part for part in portions if path.members.search(part.name)]
     if path.among == "kernels":
         return min(time_of(members) / profile.time, 1.0)
-    return share_of(members, portions)
+    return evidence.busy * share_of(members, portions)
 
 
 def recompiles(evidence: Evidence) -> Finding | None:
@@ -343,7 +363,8 @@ def launch_bound(evidence: Evidence) -> Finding | None:
     figure = percent(lost)
     text = f"for {figure} of its time the GPU waits for kernels to be started"
     if profile and profile.launch_time is not None and profile.calls:
-        what = "kernels, the GPU idle meanwhile" if on_gpu else "operators, whatever they do"
+        started = "graphs and kernels" if evidence.replays_graphs else "kernels"
+        what = f"{started}, the GPU idle meanwhile" if on_gpu else "operators, whatever they do"
         each = si(profile.launch_time / profile.calls, "s")
         text = (
             f"at batch size {profile.batch_size}, about {figure} of a batch's {si(profile.time, 's')} is "
@@ -364,15 +385,19 @@ def starved_gpu(evidence: Evidence) -> Finding | None:
 
 
 def held_back(evidence: Evidence) -> str:
-    """How it shows that the CPU is held back, beyond starting kernels; empty where it does not."""
+    """How it shows that the CPU is held back, beyond starting kernels; empty where it does not.
+
+    What is taken of one core, on which kernels are started, has to explain a good part of the waiting.
+    """
     machine = [evidence.machine]
     stolen, halted, others = (mean_reading(machine, name) or 0.0 for name in ("steal", "throttled", "others"))
-    if stolen > WORTH_SAYING:
+    least = max(EXPLAINS * launch_share(evidence), WORTH_SAYING)
+    if stolen * evidence.cpu_cores > least:
         return f"{percent(stolen)} of the CPU time went to other guests of this host"
-    if halted > WORTH_SAYING:
+    if halted > least:
         return f"the CPU quota kept {cores(halted)} halted on average"
     profile = evidence.profile
-    if profile is None or not profile.calls:
+    if profile is None or not profile.calls or evidence.replays_graphs:
         return ""
     gap, call = launch_share(evidence) * profile.time / profile.calls, profile.ceilings.call
     if gap <= HELD_BACK * call:
@@ -418,7 +443,11 @@ def unfriendly_widths(evidence: Evidence) -> Finding | None:
         remedy = f"prune to such widths by the setting multiple={MULTIPLE}"
     return finding(
         "unfriendly-widths",
-        min(math.fsum((1 - 1 / width.cost) * share_of_layers(width, profile) for width in costly), 1.0),
+        min(
+            evidence.busy
+            * math.fsum((1 - 1 / width.cost) * share_of_layers(width, profile) for width in costly),
+            1.0,
+        ),
         figure,
         f"{worst.what} of width {worst.width}: a column takes {figure} as long as at "
         f"{worst.friendly}{others}",
@@ -443,7 +472,7 @@ def memory_bound(evidence: Evidence) -> Finding | None:
     if profile is None or not profile.bound:
         return None
     waiting = longest([part for part in profile.operators if is_set_by_bytes(part)])
-    lost = share_of(waiting, profile.operators)
+    lost = evidence.busy * share_of(waiting, profile.operators)
     bound_s = math.fsum(part.bytes_bound or 0.0 for part in waiting)
     of_a_copy = bound_s / (time_of(waiting) or math.inf)
     if bound_s <= profile.bound / 2 or of_a_copy < OF_A_COPY or lost < BOUND_SHARE:

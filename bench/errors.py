@@ -18,12 +18,17 @@ from __future__ import annotations
 
 import enum
 
-# What torch says of the host's memory and of CUDA's own calls, and ONNX Runtime, in exceptions of no class.
+# What torch says of the host's memory and of CUDA's own calls, Triton and ONNX Runtime, in exceptions of no
+# class.
 OUT_OF_MEMORY = (
     "can't allocate memory",
     "Cannot allocate memory",
     "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
+    "CUDA failure 2: out of memory",
+    "Triton Error [CUDA]: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
     "Failed to allocate memory",
 )
 

@@ -138,12 +138,19 @@ class RunFolder:
         return read_document(Options, self.path / OPTIONS)
 
     def write(self, run: Run) -> None:
-        """Replace `run.json`, whole or not at all."""
+        """Replace `run.json`, whole or not at all. Raises `InputError` where the folder was removed."""
+        self._make_room_for(self.path / RUN)
         write_atomically(self.path / RUN, run.model_dump_json(indent=2))
 
     def read(self) -> Run:
         """The run document. Raises `InputError` where there is none or it is not valid."""
         return read_run(self.path)
+
+    def _make_room_for(self, place: Path) -> None:
+        """See to the folder of a file to be written. Raises `InputError` where the run's was removed."""
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: was removed while the run worked; start the run anew")
+        place.parent.mkdir(exist_ok=True)
 
     def predictions(self, variant: str) -> Path:
         """Where a variant's predictions lie."""
@@ -160,21 +167,21 @@ class RunFolder:
     def add_predictions(self, variant: str, source: Path) -> Path:
         """Put a variant's predictions into the folder; returns where."""
         place = self.predictions(variant)
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, place)
+        self._make_room_for(place)
+        write_atomically(place, source.read_text(encoding="utf-8"))
         return place
 
     def add_trace(self, variant: str, source: Path) -> str:
         """Put a variant's trace into the folder; returns its path relative to it."""
         place = self.trace(variant)
-        place.parent.mkdir(exist_ok=True)
+        self._make_room_for(place)
         shutil.copyfile(source, place)
         return str(place.relative_to(self.path))
 
     def add_log(self, name: str, source: Path) -> Path:
         """Put the log of a step that failed into the folder; returns where. One may have died without any."""
         place = self.path / "logs" / f"{file_name(name)}.txt"
-        place.parent.mkdir(exist_ok=True)
+        self._make_room_for(place)
         if source.exists():
             shutil.copyfile(source, place)
         else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+from bench.errors import InputError, in_one_line
 from bench.nouns.environment import Caution
 from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict, Choice
@@ -33,6 +35,19 @@ def read(predictions: Path) -> dict[str, list[Outcome]]:
     if 0 < len(unseen) < len(splits["test"]):
         splits["test unseen"] = unseen
     return splits
+
+
+def check_predictions(predictions: Path, rows: Mapping[str, int]) -> None:
+    """Raise `InputError` unless the file holds an answer to each row; `rows` are their numbers by split."""
+    again = "copy the run folder again"
+    try:
+        found = read(predictions)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{predictions}: cannot be read ({in_one_line(error)}); {again}") from None
+    for split in ("validation", "test"):
+        there, wanted = len(found.get(split, [])), rows.get(split, 0)
+        if there != wanted:
+            raise InputError(f"{predictions}: answers {there} of {wanted} {split} rows; {again}")
 
 
 def recommend(run: Run) -> None:
@@ -92,7 +107,7 @@ def training_cautions(run: Run) -> list[Caution]:
             "it: accuracy kept is kept over a dense that was not trained out"
         )
         remedy = "compare variants with the row of ft, or start from a dense that is trained longer"
-    elif run.result(CONTROL):
+    elif CONTROL in run.config.variants:
         return []
     else:
         text = f"{next(iter(better))} is more accurate than dense, which further training may explain"

@@ -13,6 +13,7 @@ from bench.calibration import noise_floor
 from bench.conclusions import add_conclusions
 from bench.display import Display
 from bench.environment import fingerprint, precision_cautions
+from bench.errors import InputError
 from bench.executors import Doubtful, Executor, Row
 from bench.executors.local import Local
 from bench.folder import RunFolder, row_name
@@ -21,10 +22,13 @@ from bench.nouns.environment import Caution
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
 from bench.plan import Plan
-from bench.recommend import judge_accuracy, training_cautions
+from bench.recommend import check_predictions, judge_accuracy, training_cautions
 from bench.tasks.stored import summary
 from bench.workbench import Workbench
 from bench.workers import Workers
+
+# Told anew by the rows that there are.
+OF_ROWS = ("further-training", "smaller-batch")
 
 
 def begin(plan: Plan, name: str) -> Run:
@@ -103,26 +107,26 @@ def sweep(
     found = {(result.variant, result.seed): result for result in earlier.results} if earlier else {}
     run.results, run.environment = list(found.values()), executor.environment
     before_s, started = time_of(earlier, "wall_time"), time.perf_counter()
-    seen_before = earlier.environment.warnings if earlier else []
+    seen_before = seen(earlier.environment.warnings) if earlier else []
 
     def write() -> None:
         run.wall_time = plain_time(before_s + time.perf_counter() - started)
+        run.import_time = plain_time(executor.import_time_s + time_of(earlier, "import_time"))
         run.environment.warnings = cautions(run, plan, [*seen_before, *executor.cautions])
         folder.write(run)
-
-    write()
 
     def note(row: Row, result: Result) -> None:
         found[row.place] = result
         run.results = in_order(found, rows)
         run.environment = executor.environment
-        run.import_time = plain_time(executor.import_time_s + time_of(earlier, "import_time"))
         write()
         display.end(row.name, result)
 
+    write()
     try:
         with executor:
-            done = [row for row in rows if row.place in found and found[row.place].status == "ok"]
+            earlier_rows = [row for row in rows if row.place in found]
+            done = [row for row in earlier_rows if stands(found[row.place], run, folder, display)]
             for row in done:
                 display.begin(row.name, row.number, len(rows))
                 note(row, executor.judged(found[row.place], row.variant))
@@ -130,7 +134,7 @@ def sweep(
                 judge_answers(result, run, folder)
                 note(row, result)
             if doubtful:
-                executor.measure_again(run, doubtful(run))
+                executor.measure_again(doubtful(run), write)
         run.status = "complete"
     except BaseException:
         run.status = "interrupted"
@@ -138,6 +142,18 @@ def sweep(
     finally:
         add_conclusions(run, lambda result: predictions_of(result, run, folder))
         write()
+
+
+def stands(result: Result, run: Run, folder: RunFolder, display: Display) -> bool:
+    """Whether a row of an earlier session is not to be made again, as one whose predictions were lost is."""
+    if result.status != "ok":
+        return False
+    try:
+        check_predictions(predictions_of(result, run, folder), run.task.rows)
+    except InputError as error:
+        display.say(f"{result.variant} is made again: {error}")
+        return False
+    return True
 
 
 def rows_of(plan: Plan) -> list[Row]:
@@ -195,6 +211,11 @@ def cautions(run: Run, plan: Plan, noticed: list[Caution]) -> list[Caution]:
     ]
     once = {caution.code: caution for caution in reversed(found)}
     return list(reversed(once.values()))
+
+
+def seen(earlier: list[Caution]) -> list[Caution]:
+    """What an earlier session noticed, or another run, without what only its rows told."""
+    return [caution for caution in earlier if caution.code not in OF_ROWS]
 
 
 def batch_cautions(run: Run) -> list[Caution]:

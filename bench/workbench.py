@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +35,7 @@ from bench.meters.findings import Findings
 from bench.meters.nvml import uuid_of
 from bench.nouns.environment import Caution, Environment
 from bench.nouns.measurement import SPEEDUPS, Measurement
-from bench.nouns.run import DENSE, Failure, FailureKind, Result, Run
+from bench.nouns.run import DENSE, Failure, FailureKind, Result
 from bench.nouns.task import Task
 from bench.plan import Plan
 from bench.recommend import read
@@ -120,7 +120,7 @@ class Workbench:
     def judged(self, result: Result, variant: Variant) -> Result:
         """The same row with the verdicts on its speed, and why it is not faster where it is not."""
         self.judge_speed(result)
-        result.diagnoses = diagnose(result, self.plan.config.device)
+        result.diagnoses = diagnose(result, self.plan.config.device, self.environment.cpu_cores)
         try:
             with running_plugins():
                 explain_speed(result, variant, self.plan.config.device, self.environment.cpu_features)
@@ -128,7 +128,9 @@ class Workbench:
             result.notes.append(f"why it is not faster could not be told: {error}")
         return result
 
-    def measure_again(self, run: Run, doubtful: Sequence[tuple[Result, Sequence[str]]]) -> None:
+    def measure_again(
+        self, doubtful: Sequence[tuple[Result, Sequence[str]]], write: Callable[[], None]
+    ) -> None:
         """Measure these results once more, whatever lies in the cache, for these metrics of theirs.
 
         A speed-up is then of the rounds of both measurements, so that neither a lucky nor a noisy one decides
@@ -149,7 +151,7 @@ class Workbench:
                 why = again.reason or "memory did not suffice for batches of the same size"
                 result.notes.append(f"{what}: could not be measured once more: {why}")
             self.judged(result, variants[result.variant])
-            self.folder.write(run)
+            write()
             self.display.end(row, result)
 
     def drop_models(self, kept: Sequence[Result]) -> None:

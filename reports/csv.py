@@ -108,13 +108,14 @@ def _measured(metric: str, measurement: Measurement, verdict: SpeedVerdict | Non
 def _profiled(profile: Profile) -> Iterator[dict[str, Cell]]:
     """Where the time of a batch goes, as lines of the scenario `profile`.
 
-    The time of each kind of module is its share of the time without the profiler.
+    The time of each kind of module is its share of that without the profiler, on a GPU of its busy time.
     """
     on_gpu = profile.device_time is not None
+    busy_s = profile.time if profile.device_time is None else min(profile.device_time, profile.time)
     figures: list[tuple[str, float | None, str, str, bool]] = [
         ("batch_time", profile.time, "s", "wall clock", False),
         *(
-            (f"{kind}_time", share * profile.time, "s", "profiler", False)
+            (f"{kind}_time", share * busy_s, "s", "profiler", False)
             for kind, share in kind_shares(profile).items()
         ),
         (

@@ -111,8 +111,8 @@ def _apart(results: Sequence[Result]) -> Iterator[Line]:
     profiles = [result.profile for result in results if result.profile]
     if len(profiles) > 1:
         yield APART_NOTE
-        rates = [profile.ceilings.matmul["float32"] for profile in profiles]
-        if (drift := max(rates) / min(rates)) > DRIFT:
+        rates = [rate for profile in profiles if (rate := profile.ceilings.matmul.get("float32"))]
+        if rates and (drift := max(rates) / min(rates)) > DRIFT:
             yield (
                 f"here a float32 matmul was {drift:.2g} times as fast beside one of them as beside another",
             )

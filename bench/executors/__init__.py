@@ -61,8 +61,10 @@ class Executor(Protocol):
         """A row of an earlier session, with the verdicts of this one."""
         ...
 
-    def measure_again(self, run: Run, doubtful: Sequence[tuple[Result, Sequence[str]]]) -> None:
-        """Measure rows once more, for these metrics of theirs."""
+    def measure_again(
+        self, doubtful: Sequence[tuple[Result, Sequence[str]]], write: Callable[[], None]
+    ) -> None:
+        """Measure rows once more, for these metrics of theirs; the run is written after each."""
         ...
 
     def drop_models(self, kept: Sequence[Result]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from bench.executors import Row
 from bench.meters.machine import start_cautions
 from bench.nouns.environment import Caution, Environment
-from bench.nouns.run import Result, Run
+from bench.nouns.run import Result
 from bench.workbench import Workbench
 from compressors.variant import Variant
 
@@ -50,8 +50,10 @@ class Local:
     def judged(self, result: Result, variant: Variant) -> Result:
         return self.bench.judged(result, variant)
 
-    def measure_again(self, run: Run, doubtful: Sequence[tuple[Result, Sequence[str]]]) -> None:
-        self.bench.measure_again(run, doubtful)
+    def measure_again(
+        self, doubtful: Sequence[tuple[Result, Sequence[str]]], write: Callable[[], None]
+    ) -> None:
+        self.bench.measure_again(doubtful, write)
 
     def drop_models(self, kept: Sequence[Result]) -> None:
         self.bench.drop_models(kept)

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from bench.errors import is_out_of_memory
 from bench.meters.rounds import time_block
 from bench.nouns.profile import Ceilings, Copy
 
@@ -76,7 +77,9 @@ def product_rate(device: str, dtype: str) -> float | None:
             side *= 2
             call = product(device, dtype, side, side, side)
         return 2 * side**3 / best_time_s(call, device)
-    except (RuntimeError, NotImplementedError):  # torch's for what a device or build has no kernel for
+    except (RuntimeError, NotImplementedError) as error:  # torch's where a device or build has no kernel
+        if is_out_of_memory(error):
+            raise
         return None
 
 
@@ -99,9 +102,10 @@ def product(device: str, dtype: str, rows: int, inner: int, columns: int) -> Cal
 def copy_rate_at(device: str, size: int) -> float:
     """B/s of copying so many bytes again and again, those read and those written counted.
 
-    One call does many small copies, so that calling costs them little.
+    One call does many small copies, so that calling costs them little. A GPU moves four elements at a time,
+    which are too few bytes where an element is one.
     """
-    source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
+    source, target = (torch.ones(size // 8, dtype=torch.int64, device=device) for _ in range(2))
     count = max(COPIED[device] // size, 1)
     call = partial(torch._foreach_copy_, [target] * count, [source] * count)
     return 2 * size * count / best_time_s(call, device)

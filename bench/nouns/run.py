@@ -197,7 +197,7 @@ class Run(Document):
     `fingerprints` are hashes of `rows`, `model`, the product's own `code`, and of each other checkpoint,
     plugin and file. `checkpoints` are those that were read, as the user named them, with the commit of one
     that came from a hub, None for a folder. `wall_time` is that of the run as a whole, over all sessions
-    where it was resumed, None before its first result; `import_time` the part in which workers import their
+    where it was resumed, None before it has begun; `import_time` the part in which workers import their
     libraries.
     """
 

@@ -40,6 +40,7 @@ FEW_TOKENS, SMALLEST_RUNS = 4, 5
 OVER_BOUND = 3.0
 COUNTED = ("flops", "bytes", "bound", "flops_bound", "bytes_bound")
 WHOLE = "{runner} runs the model as a whole, where torch sees no operators"
+FUSED = "torch.compile fuses operators, and what is then read and written is not known"
 NO_KERNELS = {
     "cpu": "neither oneDNN nor MKL, which can tell what they run, ran anything",
     "cuda": "torch's profiler saw no kernels: this machine does not let it use CUPTI",
@@ -279,6 +280,9 @@ def add_work(profile: Profile, subject: Subject, work: Work | str, dense_work: W
             profile.unavailable |= dict.fromkeys(("bound", "flops_bound"), reason)
             if profile.launch_time is None:
                 profile.unavailable.setdefault("launch_time", reason)
+        if isinstance(subject.model, Compiled):
+            profile.bytes = profile.bytes_bound = profile.bound = None
+            profile.unavailable |= dict.fromkeys(("bytes", "bytes_bound", "bound"), FUSED)
     else:
         profile.unavailable |= dict.fromkeys(COUNTED, work)
     profile.operators = longest(profile.operators)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -553,6 +554,20 @@ def test_weights_are_linked_on_one_file_system(tmp_path: Path) -> None:
     copied = tmp_path / "target/config.json"
     assert copied.read_bytes() == (source / "config.json").read_bytes()
     assert not copied.samefile(source / "config.json"), "what a user may edit is not shared"
+
+
+def test_what_cannot_be_copied_is_told_with_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By it the command knows the remedy; an error without one would be taken for a bug."""
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(shutil, "copy2", full)
+    with pytest.raises(OSError, match="No space left") as raised:
+        link_files(tree(tmp_path / "source"), tmp_path / "target")
+    assert raised.value.errno == errno.ENOSPC
 
 
 @pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a second file system: /dev/shm")

@@ -15,7 +15,7 @@ from torch.utils.benchmark import Timer
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel
 
 from bench.diagnosis import OF_A_COPY, diagnose
-from bench.environment import NATIVE_BF16, read_cpu
+from bench.environment import NATIVE_BF16, cores, read_cpu
 from bench.meters.feeds import headline
 from bench.meters.speed import measure_speed
 from bench.meters.subject import load_subject
@@ -70,7 +70,7 @@ def told(variant: str, profile: Profile) -> dict[str, Diagnosis]:
     """The diagnoses by their codes."""
     parts = parse_variant(variant).spelled_parts
     result = Result(variant=variant, parts=parts, seed=0, status="ok", profile=profile)
-    return {found.code: found for found in diagnose(result, "cpu")}
+    return {found.code: found for found in diagnose(result, "cpu", cores())}
 
 
 def profiled(
@@ -227,4 +227,4 @@ def test_rows_of_very_different_length_are_padding_until_they_are_sorted(
     anchors = {"speedup": subject.again()}
     found = measure_speed(anchors, subject, [headline(subject, 8)], PROTOCOLS["quick"], seed=0)
     result = Result(variant=variant, parts=made.spelled_parts, seed=0, status="ok", scenarios=found.scenarios)
-    assert ("padding" in {each.code for each in diagnose(result, "cpu")}) == is_named
+    assert ("padding" in {each.code for each in diagnose(result, "cpu", cores())}) == is_named

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.diagnosis import RULES, Evidence, diagnose, findings
+from bench import diagnosis
+from bench.diagnosis import RULES, Evidence, Finding
 from bench.nouns.document import Series
 from bench.nouns.measurement import Measurement, measured
 from bench.nouns.profile import Ceilings, Copy, Diagnosis, Portion, Profile, Width
@@ -20,6 +21,7 @@ from bench.visible import visible
 
 SORTED = "add sorted, which batches rows of like length, where two batches of rows wait"
 UNPADDED = "add unpadded, which leaves padding out of the encoder, where the family allows"
+CPU_CORES = 4
 CEILINGS = Ceilings(matmul={"float32": 1e11}, copies=[Copy(size=2**20, rate=1e10)], call=1e-6)
 
 
@@ -90,6 +92,16 @@ def row(*parts: str, status: ResultStatus = "ok", **changes: Any) -> Result:
     return Result(variant="new", parts=list(parts), seed=0, status=status, **usual | changes)
 
 
+def findings(result: Result, device: str) -> list[Finding]:
+    """What the rules find on a machine of so many cores."""
+    return diagnosis.findings(result, device, CPU_CORES)
+
+
+def diagnose(result: Result, device: str) -> list[Diagnosis]:
+    """What the row is told on that machine."""
+    return diagnosis.diagnose(result, device, CPU_CORES)
+
+
 def only(result: Result, device: str = "cpu") -> Diagnosis:
     """The one diagnosis that there is."""
     (found,) = diagnose(result, device)
@@ -142,6 +154,25 @@ def test_a_gpu_is_known_to_wait_from_its_events_alone() -> None:
     headline.metrics["launch_overhead"] = overhead
     found = only(row(scenarios={"batch 32": headline}), "cuda")
     assert (found.code, found.figure) == ("launch-bound", 50)
+
+
+def test_a_gpu_that_is_idle_is_not_said_to_spend_its_time_in_kernels() -> None:
+    """Operators' times are a GPU's kernels': of a batch in which it is mostly idle they are a small part."""
+    reading = portion("aten::addmm", 0.001, flops_bound_s=1e-5, bytes_bound_s=0.0008)
+    mostly_idle = on_gpu(idle_s=0.009).model_copy(update={"operators": [reading], "bound": 0.001})
+    assert only(row(profile=mostly_idle), "cuda").code == "launch-bound"
+    busy = on_gpu(idle_s=0.001).model_copy(update={"operators": [reading], "bound": 0.001})
+    (found,) = findings(row(profile=busy), "cuda")
+    assert (found.diagnosis.code, found.diagnosis.figure) == ("memory-bound", 90)
+    assert found.lost == pytest.approx(0.9)
+
+
+def test_graphs_that_are_started_are_not_told_as_kernels() -> None:
+    kernels = [Portion(name="gemm", time=0.003, calls=90), Portion(name="norm", time=0.001, calls=110)]
+    replayed = on_gpu(calls=6).model_copy(update={"kernels": kernels})
+    found = only(row("graphs", profile=replayed), "cuda")
+    assert found.code == "launch-bound"
+    assert "spent starting 6 graphs and kernels" in found.text
 
 
 @pytest.mark.parametrize(
@@ -217,6 +248,15 @@ def test_gaps_longer_than_a_launch_starve_a_gpu(others: float) -> None:
     assert "60 µs" in found.text
     assert "1 µs" in found.text
     assert ("50 % of the CPU was used by other processes" in found.text) == bool(others)
+
+
+@pytest.mark.parametrize("machine", [{"throttled": [0.1] * 10}, {"steal": [0.04] * 10}])
+def test_a_cpu_held_back_a_little_is_not_why_a_gpu_waits_for_long(
+    machine: dict[str, list[float | None]],
+) -> None:
+    """A tenth of a core that was halted cannot explain a GPU that is idle for most of the time."""
+    slightly = row(profile=on_gpu(), scenarios={"batch 32": scenario(machine=machine)})
+    assert only(slightly, "cuda").code == "launch-bound"
 
 
 def test_that_others_use_other_cores_starves_no_gpu() -> None:
@@ -499,7 +539,7 @@ def test_a_variant_is_not_told_to_take_what_it_has(result: Result, device: str) 
 def test_every_code_has_a_rule() -> None:
     found = {rule.__name__.replace("_", "-") for rule in RULES}
     assert found == set(Diagnosis.model_json_schema()["properties"]["code"]["enum"])
-    assert all(rule(Evidence(row(), "cpu")) is None for rule in RULES)
+    assert all(rule(Evidence(row(), "cpu", CPU_CORES)) is None for rule in RULES)
 
 
 def test_the_page_explains_every_code() -> None:

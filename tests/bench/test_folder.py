@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,6 +69,19 @@ def test_writing_again_replaces_the_whole_document(folder: RunFolder) -> None:
     folder.write(run_of())
     assert folder.read() == run_of()
     assert sorted(file.name for file in folder.path.iterdir()) == ["options.json", "run.json"]
+
+
+def test_a_folder_that_was_removed_meanwhile_is_named(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "predictions.jsonl").write_text("{}")
+    shutil.rmtree(folder.path)
+    for writing in (
+        lambda: folder.write(run_of()),
+        lambda: folder.add_predictions("dense", tmp_path / "predictions.jsonl"),
+        lambda: folder.add_log("dense", tmp_path / "absent"),
+    ):
+        with pytest.raises(InputError, match=r"run: was removed while the run worked; start the run anew$"):
+            writing()
+    assert not folder.path.exists()
 
 
 def test_others_may_read_the_document_as_the_umask_says(folder: RunFolder) -> None:

@@ -58,8 +58,10 @@ class Rehearsal(Workbench):
             raise error
         (folder / ARTIFACT).mkdir()
         (folder / ARTIFACT / "config.json").write_text("{}")
-        row = {"split": "test", "label": "x", "predicted": "x", "seen": False}
-        (folder / PREDICTIONS).write_text(json.dumps(row) + "\n")
+        answer = {"label": "x", "predicted": "x", "seen": False}
+        splits = [split for split in ("validation", "test") for _ in getattr(self.plan.task, split)]
+        lines = [json.dumps({"split": split} | answer) + "\n" for split in splits]
+        (folder / PREDICTIONS).write_text("".join(lines))
         found = Findings(metrics=self.costs if request.kind == "compress" else {})
         found.unavailable = {name: "no meter" for name in CO2_OF if name not in found.metrics}
         (folder / "findings.json").write_text(found.model_dump_json())
@@ -306,3 +308,35 @@ def test_what_was_noticed_is_in_the_document_at_once_and_outlives_a_kill(
     monkeypatch.setattr(local, "start_cautions", lambda environment, device: [])
     sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), left, None)
     assert noticed in read_run(bench.folder.path).environment.warnings
+
+
+def test_a_row_whose_predictions_were_lost_is_made_again(
+    bench: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = dataclasses.replace(bench.plan, variants=tuple(map(parse_variant, ("dense", "mp", "int8"))))
+    monkeypatch.setattr(bench.display, "end", lambda name, result: None)
+    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), None, None)
+    left, lost = read_run(bench.folder.path), bench.folder.predictions("mp")
+    whole, said = lost.read_text(), list[str]()
+    lost.write_text(whole[:-5])
+    monkeypatch.setattr(bench.display, "say", said.append)
+    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), left, None)
+    again = [line for line in said if "is made again" in line]
+    assert [line.partition(": ")[0] for line in again] == ["mp is made again"]
+    assert lost.read_text() == whole
+    assert [row.status for row in read_run(bench.folder.path).results] == ["ok"] * 3
+
+
+def test_what_only_the_rows_tell_is_told_anew_where_a_run_goes_on(
+    bench: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = dataclasses.replace(bench.plan, variants=(parse_variant("dense"),))
+    monkeypatch.setattr(bench.display, "end", lambda name, result: None)
+    left = begin(plan, "one")
+    stale = Caution(code="further-training", text="kd gains, and ft is not there yet", remedy="add ft")
+    seen = Caution(code="load", text="others worked here", remedy="wait")
+    left.environment.warnings = [stale, seen]
+    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), left, None)
+    warnings = read_run(bench.folder.path).environment.warnings
+    assert seen in warnings
+    assert stale not in warnings

@@ -66,10 +66,6 @@ class Cluster:
             return min(cpus for cpus, _ in self.nodes)
         return max(1, min(cpus // gpus for cpus, gpus in self.nodes if gpus))
 
-    def shares_cpus(self, device: str) -> bool:
-        """Whether a node may make several rows at once on its CPUs."""
-        return device == "cpu" and any(cpus >= 2 * self.row_cpus(device) for cpus, _ in self.nodes)
-
 
 def find_cluster(options: Options) -> Cluster | None:
     """The cluster that was asked for, connected to where it has an address; None without `--executor`.

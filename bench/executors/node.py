@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class RowRequest(Document):
     run folder is called where the run was started. `variables` hold for the workers. `made_on` is the machine
     that the run's models count as made on; None for the first dense, whose machine that is. What has to be
     installed alike is `software`, as it is on the cluster's nodes, see `installed_software`, and
-    `techniques`, hashes of those that are not ours. `beside_others` says that rows may share a node's CPUs.
+    `techniques`, hashes of those that are not ours. `row_cpus` are the CPUs that each row has of its node.
     """
 
     variant: str
@@ -63,7 +64,24 @@ class RowRequest(Document):
     remeasure: bool
     timeout_s: float | None
     made_on: Environment | None
-    beside_others: bool
+    row_cpus: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """The node that a row is made on: its id in the cluster, what it is called for the user, and its CPUs.
+
+    `alive` are the ids of all nodes of the cluster.
+    """
+
+    id: str
+    label: str
+    cpus: int
+    alive: Collection[str]
+
+    def shares_cpus(self, request: RowRequest) -> bool:
+        """Whether other rows may be made on its CPUs at the same time."""
+        return request.config.device == "cpu" and self.cpus >= 2 * request.row_cpus
 
 
 class RowAnswer(Document):
@@ -103,8 +121,8 @@ class NodeDisplay:
         """What there is to say stands in the answer."""
 
 
-def make_row(request: RowRequest, node: str, alive: Collection[str], tell: Tell) -> RowAnswer:
-    """Make and measure a row on this machine, the cluster's `node`; `alive` are the ids of all its nodes.
+def make_row(request: RowRequest, node: Node, tell: Tell) -> RowAnswer:
+    """Make and measure a row on this machine, the cluster's `node`.
 
     Every step goes into the storage as it is done, so that another node can go on from there.
     """
@@ -113,19 +131,21 @@ def make_row(request: RowRequest, node: str, alive: Collection[str], tell: Tell)
     display = NodeDisplay(tell)
     display.stage(request.variant, "fetching", 0, 1)
     try:
-        with hold_patiently(lock_of(nodes / node)):
-            (nodes / node).mkdir(exist_ok=True)
-            clear_others(nodes, alive)
+        with hold_patiently(lock_of(nodes / node.id)):
+            (nodes / node.id).mkdir(exist_ok=True)
+            clear_others(nodes, node.alive)
             refuse_other_software(installed_software(), request.software, "on the cluster's other nodes")
             os.environ.update(request.variables)
-            cache = Cache(nodes / node / "cache", Storage(request.storage))
+            cache = Cache(nodes / node.id / "cache", Storage(request.storage))
             with cache.held(lambda: display.stage(request.variant, "waiting for the cache", 0, 1)):
-                return row_of(request, cache, nodes / node, display)
+                return row_of(request, cache, nodes / node.id, display, node.shares_cpus(request))
     except BenchError as error:
         return RowAnswer(error=str(error), exit_code=error.exit_code)
 
 
-def row_of(request: RowRequest, cache: Cache, root: Path, display: NodeDisplay) -> RowAnswer:
+def row_of(
+    request: RowRequest, cache: Cache, root: Path, display: NodeDisplay, beside_others: bool
+) -> RowAnswer:
     """The row, made with the node's cache; whatever else it needs lies below `root` meanwhile."""
     assert cache.storage is not None
     storage = cache.storage
@@ -145,7 +165,7 @@ def row_of(request: RowRequest, cache: Cache, root: Path, display: NodeDisplay) 
     with tempfile.TemporaryDirectory(dir=root) as scratch:
         folder = RunFolder(Path(scratch))
         try:
-            answer = measured(plan, folder, display, storage, request)
+            answer = measured(plan, folder, display, storage, request, beside_others)
         except BenchError as error:
             answer = RowAnswer(error=str(error), exit_code=error.exit_code)
         # The model is in the storage already, as the step that made it.
@@ -159,16 +179,21 @@ def row_of(request: RowRequest, cache: Cache, root: Path, display: NodeDisplay) 
 
 
 def measured(
-    plan: Plan, folder: RunFolder, display: NodeDisplay, storage: Storage, request: RowRequest
+    plan: Plan,
+    folder: RunFolder,
+    display: NodeDisplay,
+    storage: Storage,
+    request: RowRequest,
+    beside_others: bool,
 ) -> RowAnswer:
     """The plan's one row at the request's seed. Raises `BenchError` where it is dense and cannot be made."""
     device, budget = plan.config.device, plan.config.budget
     environment = fingerprint()
     environment.noise_floor = noise_floor(environment, device, budget)
     at_start = start_cautions(environment, device)
-    bench = Workbench(
-        plan, folder, Workers(), display, environment, storage, request.made_on, request.beside_others
-    )
+    if beside_others:  # who is busy is the other rows then, which wait while this one is timed
+        at_start = [caution for caution in at_start if caution.code != "load"]
+    bench = Workbench(plan, folder, Workers(), display, environment, storage, request.made_on, beside_others)
     [variant] = plan.variants
     with bench.workers:
         result = bench.judged(bench.result(variant, request.seed), variant)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.cache import Cache, Step, remove
+from bench.cache import Cache, Step, copy_files, remove
 from bench.display import Display
 from bench.environment import VARIABLES, thread_count
 from bench.errors import BenchError, ExitCode, InputError, MeasuringError, in_one_line
@@ -24,6 +23,7 @@ from bench.executors import Row
 from bench.executors.cluster import Cluster, connect
 from bench.executors.inputs import send
 from bench.executors.node import (
+    Node,
     RowAnswer,
     RowRequest,
     for_any_device,
@@ -72,16 +72,15 @@ class Board:
 def make_on_node(row: str, request: str, board: Any) -> str:
     """The task: the answer to a request, both as JSON, on the node that Ray has chosen."""
     end_with_node()
-    node, label, alive = this_node()
+    node = this_node()
     tell = board.tell.remote
     answer = make_row(
         RowRequest.model_validate_json(request),
         node,
-        alive,
-        lambda stage, done, total: tell(row, label, stage, done, total),
+        lambda stage, done, total: tell(row, node.label, stage, done, total),
     )
     if answer.error:
-        answer.error = f"node {label}: {answer.error}"
+        answer.error = f"node {node.label}: {answer.error}"
     return answer.model_dump_json()
 
 
@@ -106,13 +105,13 @@ def look_at_node() -> str:
     return json.dumps(installed_software())
 
 
-def this_node() -> tuple[str, str, set[str]]:
-    """The id of the node that this runs on, what it is called for the user, and the ids of all that live."""
+def this_node() -> Node:
+    """The node that this runs on."""
     import ray
 
     own = ray.get_runtime_context().get_node_id()
     alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    return own, label_of(alive[own]), set(alive)
+    return Node(own, label_of(alive[own]), int(alive[own]["Resources"].get("CPU", 0)), set(alive))
 
 
 def label_of(node: dict[str, Any]) -> str:
@@ -227,7 +226,9 @@ class OnRay:
         """As it was judged on its node."""
         return result
 
-    def measure_again(self, run: Run, doubtful: Sequence[tuple[Result, Sequence[str]]]) -> None:
+    def measure_again(
+        self, doubtful: Sequence[tuple[Result, Sequence[str]]], write: Callable[[], None]
+    ) -> None:
         """Gates are refused with a cluster."""
         assert not doubtful
 
@@ -314,7 +315,7 @@ class OnRay:
             remeasure=self.plan.remeasure,
             timeout_s=self.plan.timeout_s,
             made_on=self._first,
-            beside_others=self.cluster.shares_cpus(config.device),
+            row_cpus=cpus,
         )
         task = self._make.options(
             name=row.name,
@@ -410,7 +411,7 @@ class OnRay:
                 return False
             for name in BROUGHT:
                 if (Path(scratch) / name).is_dir():
-                    shutil.copytree(Path(scratch) / name, self.folder.path / name, dirs_exist_ok=True)
+                    copy_files(Path(scratch) / name, self.folder.path / name)
         return True
 
     def _bring_model(self, row: Row, answer: RowAnswer) -> None:

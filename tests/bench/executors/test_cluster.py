@@ -70,23 +70,6 @@ def test_what_is_asked_for_a_row_is_what_it_gets() -> None:
     assert Cluster(None, "s", ((8, 2),), asked_cpus=3).row_cpus("cuda") == 3
 
 
-@pytest.mark.parametrize(
-    ("nodes", "asked_cpus", "shares"),
-    [
-        (((16, 0), (64, 0)), None, True),
-        (((16, 0), (24, 0)), None, False),
-        (((16, 0),), 4, True),
-        (((16, 0), (64, 0)), 64, False),
-    ],
-)
-def test_rows_share_cpus_where_a_node_has_room_for_two(
-    nodes: tuple[tuple[int, int], ...], asked_cpus: int | None, shares: bool
-) -> None:
-    cluster = Cluster("head:6379", "/mnt", nodes, asked_cpus)
-    assert cluster.shares_cpus("cpu") == shares
-    assert not cluster.shares_cpus("cuda")
-
-
 def test_without_an_address_the_storage_lies_beside_the_cache(tmp_path: Path) -> None:
     found = find_cluster(Options(executor="ray", cache=tmp_path / "cache"))
     assert found is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,24 +9,25 @@ from itertools import combinations
 from pathlib import Path
 
 from bench.answers import changed
-from bench.cache import SHARED
+from bench.cache import SHARED, copy_files
 from bench.compare import machine_differences
-from bench.conclusions import add_conclusions
 from bench.environment import EXTRAS
 from bench.errors import InputError
 from bench.folder import LOCK, RunFolder, row_name
+from bench.interplay import add_interplay
 from bench.lock import hold
 from bench.nouns.environment import ABSENT, Caution
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
-from bench.recommend import recommend, training_cautions
-from bench.runner import batch_cautions
+from bench.recommend import check_predictions, recommend, training_cautions
+from bench.runner import batch_cautions, seen
+from compressors.inspection import refuse_links_out
 
 MAY_DIFFER = ("command", "variants", "shard", "sweep")
 Place = tuple[str, int]
 
 NOT_KEPT = (
-    "its model is gone: by --keep best its shard kept the model that was best there; make it again with "
+    "its model is gone: by --keep best its own run kept the model that was best there; make it again with "
     "bench run --variants"
 )
 
@@ -93,15 +93,15 @@ class Merged:
             shard = part.run.config.shard
             place = folder.path / "logs" / (f"shard-{shard[0]}" if shard else f"run-{number}")
             if (logs := part.folder.path / "logs").is_dir():
-                shutil.copytree(logs, place, symlinks=True, dirs_exist_ok=True)
+                copy_files(logs, place)
 
 
 @contextmanager
 def opened(place: Path) -> Iterator[Part]:
     """The run in a folder, in which no run works while the block does.
 
-    Raises `InputError` for what is no run folder, for one in which a run works, and for one whose run was
-    killed and did not note its end.
+    Raises `InputError` for what is no run folder, for one in which a run works, for one whose run was killed
+    and did not note its end, and for links that lead out of it: what is merged may be published.
     """
     try:
         is_folder, has_lock = place.is_dir(), (place / LOCK).exists()
@@ -115,6 +115,7 @@ def opened(place: Path) -> Iterator[Part]:
             raise InputError(
                 f"{place}: the run has not ended, or was killed; end it with bench run --resume {place}"
             )
+        refuse_links_out(place, place.rglob("*"))
         yield part
 
 
@@ -135,8 +136,8 @@ def in_order(parts: Sequence[Part]) -> list[Part]:
     refuse_twice(ordered)
     for part in ordered:
         for row in part.run.results:
-            if row.status == "ok" and not part.predictions(row).is_file():
-                raise InputError(f"{part.predictions(row)}: is not there; merge whole run folders")
+            if row.status == "ok":
+                check_predictions(part.predictions(row), part.run.task.rows)
     return ordered
 
 
@@ -231,17 +232,19 @@ def rows(parts: Sequence[Part], variants: Sequence[str]) -> list[Result]:
 def conclude(merged: Merged) -> None:
     """Put into the rows what only several of them tell, and mark the best of all.
 
-    Times and energies of two machines are not to be set against each other, nor answers beside two denses:
-    only the rows of parts that are like the first are.
+    Times and energies of two machines are not to be set against each other, be they of one kind, so what
+    follows from those stays what each part concluded. Interplay is of speed-ups, each paired on its own
+    machine, and of answers: of the parts that are like the first, beside the same dense.
     """
-    run, first = merged.run, merged.parts[0]
-    alike = [part for part in merged.parts if not set_up_otherwise(first, part) and not apart(merged, part)]
+    run, parts = merged.run, merged.parts
+    alike = [part for part in parts if not set_up_otherwise(parts, part) and not apart(merged, part)]
     beside = [row for row in run.results if row.machine is None and merged.part_of(row) in alike]
     for row in run.results:
         row.recommended = False
+        row.notes = [note for note in row.notes if note != NOT_KEPT]
     for row in beside:
         row.interplay = None
-    add_conclusions(
+    add_interplay(
         run.model_copy(update={"results": beside}), lambda row: merged.part_of(row).predictions(row)
     )
     if run.status == "complete":
@@ -277,16 +280,19 @@ def apart(merged: Merged, part: Part) -> dict[int, int]:
     return counts
 
 
-def set_up_otherwise(first: Part, part: Part) -> list[str]:
-    """In what the machine of a part, its settings, or libraries that both have are not like the first's."""
-    here, there = first.run.environment, part.run.environment
-    versions = [(name, here.versions.get(name), there.versions.get(name)) for name in EXTRAS]
-    libraries = [
-        f"the version of {name}: {own}, then {found}"
-        for name, own, found in versions
-        if own != found and not {own, found} & {None, ABSENT}
-    ]
-    return [*machine_differences(here, there), *libraries]
+def set_up_otherwise(parts: Sequence[Part], part: Part) -> list[str]:
+    """In what a part's machine or its settings are not like the first part's, or its libraries like others'.
+
+    A library is compared with the first part that has it.
+    """
+    first, own = parts[0].run.environment, part.run.environment
+    different = []
+    for name in EXTRAS:
+        found = [each.run.environment.versions.get(name, ABSENT) for each in parts]
+        usual = next((version for version in found if version != ABSENT), ABSENT)
+        if own.versions.get(name, ABSENT) not in (ABSENT, usual):
+            different.append(f"the version of {name}: {usual}, then {own.versions[name]}")
+    return [*machine_differences(first, own), *different]
 
 
 def cautions(merged: Merged) -> list[Caution]:
@@ -298,22 +304,39 @@ def cautions(merged: Merged) -> list[Caution]:
     machines = [
         f"{part.label} ({', '.join(part.run.config.variants)}): {', '.join(differences)}"
         for part in parts
-        if (differences := set_up_otherwise(parts[0], part))
+        if (differences := set_up_otherwise(parts, part))
     ]
     several = Caution(
         code="several-machines",
-        text=f"not measured on one machine, as {parts[0].label} was: {'; '.join(machines)}",
+        text=f"not measured on machines set up as that of {parts[0].label}: {'; '.join(machines)}",
         remedy="each speed-up is over dense on the row's own machine; compare no absolute times or energies",
     )
-    seen = [caution for part in parts for caution in part.run.environment.warnings]
     found = [
         *training_cautions(run),
         *batch_cautions(run),
         *([several] if machines else []),
-        *(caution for caution in seen if caution.code not in ("further-training", "smaller-batch")),
+        *noticed(parts),
     ]
     once = {caution.code: caution for caution in reversed(found)}
     return list(reversed(once.values()))
+
+
+def noticed(parts: Sequence[Part]) -> list[Caution]:
+    """What was noticed in the parts, once for each code, with whose it is where not all say the same."""
+    texts: dict[str, dict[str, list[str]]] = {}
+    first: dict[str, Caution] = {}
+    for part in parts:
+        for caution in seen(part.run.environment.warnings):
+            first.setdefault(caution.code, caution)
+            texts.setdefault(caution.code, {}).setdefault(caution.text, []).append(part.label)
+    return [
+        caution
+        if len(by_text := texts[code]) == 1
+        else caution.model_copy(
+            update={"text": "; ".join(f"{', '.join(whose)}: {text}" for text, whose in by_text.items())}
+        )
+        for code, caution in first.items()
+    ]
 
 
 def missing_shards(parts: Sequence[Part]) -> list[str]:

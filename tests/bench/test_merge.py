@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -290,6 +291,24 @@ def test_rows_of_another_machine_say_so_and_keep_what_was_concluded_there(
     assert "Another CPU, 64 cores (abcdef)" in cautions["several-machines"].text
 
 
+def test_times_and_energies_of_two_machines_of_one_kind_are_not_set_against_each_other(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """Each shard had a host of its own: its key tells the kind alone."""
+
+    def slower(document: Document) -> None:
+        for row in document["results"]:
+            row["metrics"]["training_step_time"]["value"] *= 10
+
+    places = [
+        part_of(finished, tmp_path / "1", ["dense", "mp"], 1),
+        part_of(finished, tmp_path / "2", ["dense", "bmp50+kd"], 2, slower),
+        part_of(finished, tmp_path / "3", ["dense"], 3),
+    ]
+    before = row_of(finished.document, "bmp50+kd").metrics["training_speedup"]
+    assert row_of(merged_of(*places).run, "bmp50+kd").metrics["training_speedup"] == before
+
+
 def test_the_same_machine_set_up_otherwise_is_a_caution(finished: Finished, tmp_path: Path) -> None:
     def other_threads(document: Document) -> None:
         document["environment"]["threads"] += 1
@@ -307,20 +326,22 @@ def test_the_same_machine_set_up_otherwise_is_a_caution(finished: Finished, tmp_
 def test_libraries_of_two_versions_are_a_caution_and_one_that_is_not_there_none(
     finished: Finished, tmp_path: Path
 ) -> None:
-    def with_extras(document: Document, torchao: str) -> None:
-        document["environment"]["versions"] |= {"torchao": torchao, "onnx": "1.20.0"}
-
-    def without_onnx(document: Document) -> None:
-        with_extras(document, "0.18.0")
-        document["environment"]["versions"]["onnx"] = "absent"
+    def with_versions(document: Document, versions: dict[str, str]) -> None:
+        document["environment"]["versions"] |= versions
 
     places = [
-        part_of(finished, tmp_path / "1", ["dense", "bmp50+kd"], 1, partial(with_extras, torchao="0.17.0")),
-        part_of(finished, tmp_path / "2", ["dense", "mp"], 2, without_onnx),
+        part_of(finished, tmp_path / str(number), names, number, partial(with_versions, versions=versions))
+        for number, names, versions in (
+            (1, ["dense", "bmp50+kd"], {"torchao": "absent", "onnx": "1.20.0"}),
+            (2, ["dense", "mp"], {"torchao": "0.17.0", "onnx": "absent"}),
+            (3, ["dense"], {"torchao": "0.18.0", "onnx": "absent"}),
+        )
     ]
     run = merged_of(*places).run
     (caution,) = [each for each in run.environment.warnings if each.code == "several-machines"]
-    assert caution.text.endswith("shard 2/3 (dense, mp): the version of torchao: 0.17.0, then 0.18.0")
+    assert caution.text.endswith(
+        "set up as that of shard 1/3: shard 3/3 (dense): the version of torchao: 0.17.0, then 0.18.0"
+    )
 
 
 def test_another_dense_is_told_of_with_the_rows_it_differs_in(finished: Finished, tmp_path: Path) -> None:
@@ -363,7 +384,7 @@ def test_cautions_are_those_of_all_each_once(finished: Finished, three: list[Pat
     change_document(three[1], lambda found: found["environment"].update(warnings=second))
     change_document(three[2], lambda found: found["environment"].update(warnings=third))
     texts = [caution.text for caution in merged_of(*three).run.environment.warnings]
-    assert "seen by the second" in texts
+    assert "shard 2/3: seen by the second; shard 3/3: seen by the third" in texts
     assert texts.count("seen by the third") == 1
     assert "of a shard alone" not in texts
 
@@ -380,7 +401,9 @@ def test_several_seeds_keep_their_files_apart(finished: Finished, tmp_path: Path
         for name in names:
             for seed in (0, 1):
                 text = f"{name} {seed}"
-                (place / "predictions" / f"{name}.seed{seed}.jsonl").write_text(text)
+                predictions = place / "predictions" / f"{name}.jsonl"
+                own = predictions.with_name(f"{name}.seed{seed}.jsonl")
+                own.write_text(" " * seed + predictions.read_text())
                 artifact = place / "artifacts" / f"{name}.seed{seed}"
                 artifact.mkdir()
                 (artifact / "config.json").write_text(text)
@@ -394,7 +417,8 @@ def test_several_seeds_keep_their_files_apart(finished: Finished, tmp_path: Path
         assert row.artifact == f"artifacts/{row.variant}.seed{row.seed}"
         assert (folder.path / row.artifact / "config.json").read_text() == text
         name = f"{row.variant}.seed{row.seed}"
-        assert folder.predictions(name).read_text() == text
+        before = finished.folder / "predictions" / f"{row.variant}.jsonl"
+        assert folder.predictions(name).read_text() == " " * row.seed + before.read_text()
 
 
 def test_logs_and_traces_come_along_and_what_is_not_there_is_not_named(
@@ -506,7 +530,25 @@ def test_a_folder_in_which_a_run_works_is_refused(three: list[Path]) -> None:
 
 def test_a_folder_without_its_predictions_is_refused(three: list[Path]) -> None:
     (three[1] / "predictions" / "mp.jsonl").unlink()
-    assert refusal_of(*three).endswith("mp.jsonl: is not there; merge whole run folders")
+    assert "mp.jsonl: cannot be read (" in refusal_of(*three)
+
+
+def test_predictions_that_were_cut_are_refused(three: list[Path]) -> None:
+    place = three[1] / "predictions" / "mp.jsonl"
+    lines = place.read_text().splitlines(keepends=True)
+    place.write_text("".join(lines[:-1]))
+    assert re.search(
+        r"mp\.jsonl: answers \d+ of \d+ test rows; copy the run folder again$", refusal_of(*three)
+    )
+    place.write_text("".join(lines)[:-9])
+    assert "mp.jsonl: cannot be read (" in refusal_of(*three)
+
+
+def test_a_link_out_of_a_shard_is_refused(three: list[Path], tmp_path: Path) -> None:
+    """Its target would become a file of the merged run's, which may be published."""
+    (tmp_path / "secret").write_text("of the reader's")
+    (three[1] / "artifacts" / "mp" / "chat_template.jinja").symlink_to(tmp_path / "secret")
+    assert "chat_template.jinja: a link that leads out of the folder" in refusal_of(*three)
 
 
 def test_a_document_alone_is_refused(three: list[Path]) -> None:

@@ -22,6 +22,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from bench.cache import link_files
 from bench.distributed import as_the_first_says, of_all, rank
 from bench.errors import in_one_line
 from bench.nouns.document import Document
@@ -34,7 +35,8 @@ ASSUMED_BYTES_PER_S = 200e6
 # Weights, and AdamW's two moments of each.
 TENSORS_PER_WEIGHT = 3
 
-TENSORS, STATE, WRITING = "training.safetensors", "training.json", "writing-"
+TENSORS, STATE = "training.safetensors", "training.json"
+WRITING, READING = "writing-", "reading-"
 
 
 class TrainingState(Document):
@@ -72,23 +74,29 @@ class Checkpoint:
         self._saving_s = 0.0
 
     def find(self) -> str | None:
-        """The state to go on from, for `Trainer.train`; one that cannot be read is removed, with a note."""
+        """The state to go on from, for `Trainer.train`; one that cannot be read is removed, with a note.
+
+        It is this process's own, by links: another run that trains the same may replace it at any time.
+        """
         if self.folder is None or not self.folder.is_dir():
             return None
-        clear(path for path in self.folder.iterdir() if path.name.startswith(WRITING))
-        newest: str | None = get_last_checkpoint(str(self.folder))
-        if newest is None:
-            return None
-        try:
-            self._found = read(Path(newest))
-        except (OSError, TypeError, ValueError, SafetensorError) as error:
-            shutil.rmtree(self.folder)
-            self.notes.append(
-                f"training began anew: the state that it had been broken off in is unreadable "
-                f"({in_one_line(error)})"
-            )
-            return None
-        return newest
+        clear(path for path in self.folder.iterdir() if path.name.startswith((WRITING, READING)))
+        own = self.folder / f"{READING}{os.getpid()}"
+        while newest := get_last_checkpoint(str(self.folder)):
+            try:
+                link_files(Path(newest), own)
+                self._found = read(own)
+                return str(own)
+            except (OSError, TypeError, ValueError, SafetensorError) as error:
+                if not Path(newest).exists():
+                    continue
+                shutil.rmtree(self.folder)
+                self.notes.append(
+                    f"training began anew: the state that it had been broken off in is unreadable "
+                    f"({in_one_line(error)})"
+                )
+                return None
+        return None
 
     def begin(
         self,
@@ -187,7 +195,7 @@ class Checkpoint:
             fresh.mkdir(parents=True)
             save_file(weights, fresh / SAFE_WEIGHTS_NAME)
             save_file(tensors, fresh / TENSORS)
-            (fresh / STATE).write_text(kept.model_dump_json())
+            (fresh / STATE).write_text(kept.model_dump_json(), encoding="utf-8")
             state.save_to_json(str(fresh / TRAINER_STATE_NAME))
             take(fresh, self.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         except (OSError, SafetensorError):
@@ -202,7 +210,9 @@ def read(folder: Path) -> tuple[TrainingState, dict[str, torch.Tensor]]:
     """
     TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
     load_file(folder / SAFE_WEIGHTS_NAME)
-    return TrainingState.model_validate_json((folder / STATE).read_text()), load_file(folder / TENSORS)
+    return TrainingState.model_validate_json((folder / STATE).read_text(encoding="utf-8")), load_file(
+        folder / TENSORS
+    )
 
 
 def take(fresh: Path, place: Path) -> None:
@@ -216,10 +226,10 @@ def take(fresh: Path, place: Path) -> None:
 
 
 def clear(states: Iterable[Path]) -> None:
-    """Remove these, but for what a process that is alive is just writing: two runs may share a cache."""
+    """Remove these, but for what another process is just writing or reading: two runs may share a cache."""
     for state in states:
-        owner = state.name.removeprefix(WRITING)
-        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
+        owner = state.name.removeprefix(WRITING).removeprefix(READING)
+        if not owner.isdecimal() or int(owner) == os.getpid() or not psutil.pid_exists(int(owner)):
             shutil.rmtree(state, ignore_errors=True)
 
 

@@ -97,7 +97,7 @@ def task_of(entry: Entry, last: dict[str, datetime]) -> Entry:
 def read_request(folder: Path) -> Request | None:
     """What a step was told, as far as the folder says."""
     try:
-        return Request.model_validate_json((folder / REQUEST).read_text())
+        return Request.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -123,11 +123,16 @@ def freed_bytes(folders: Sequence[Path]) -> int:
 def clear(root: Path, chosen: Chosen) -> tuple[list[Entry], int]:
     """Take the chosen entries out of a cache; which these were, and the bytes that became free.
 
-    Raises `InputError` where a run works with the cache.
+    Raises `InputError` where a run works with the cache, or where nothing tells whether one does.
     """
     if not contents(root):
         return [], 0
-    with hold(root / LOCK, f"--cache {root}"):
+    with hold(root / LOCK, f"--cache {root}") as held:
+        if held.doubt:
+            raise InputError(
+                f"--cache {root}: its file system knows no locks, so a run that works there cannot be seen; "
+                "remove the folder yourself while none does"
+            )
         found = [entry for entry in contents(root) if entry in chosen]
         freed = freed_bytes([entry.folder for entry in found])
         for entry in found:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bench.cache import copy_files
 from bench.errors import InputError, did_you_mean, in_one_line
 from bench.nouns.run import Result, Run
 from compressors import hub
@@ -167,14 +168,6 @@ def write(artifact: Artifact, document: dict[str, Any], card: str, folder: Path)
 def without_code(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings of a model or tokenizer without the names of code that comes with it."""
     return {name: value for name, value in settings.items() if name not in NAMES_CODE}
-
-
-def copy_files(source: Path, target: Path) -> None:
-    """Put copies of a folder's files into another: the artifact's own are links into the cache."""
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        copy = target / file.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
 
 
 def check_push(repository: str) -> None:

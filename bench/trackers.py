@@ -212,7 +212,7 @@ class Mlflow:
                 finish(client, run_id, child, began_ms)
             client.log_text(logged, document, RUN)
             for report in (REPORT, PAGE):
-                if folder and (folder / report).is_file():
+                if folder and (folder / report).is_file() and not (folder / report).is_symlink():
                     client.log_artifact(logged, str(folder / report))
             finish(client, logged, parent, began_ms)
             for found in earlier:

@@ -113,7 +113,7 @@ def run(folder: Path, channel: Connection) -> None:
 
     compiled, scratch = folder / "compiled", folder / "processes"
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(compiled)
-    request = Request.model_validate_json((folder / REQUEST).read_text())
+    request = Request.model_validate_json((folder / REQUEST).read_text(encoding="utf-8"))
     hub.take_over(request.snapshots)
     add_plugins(request.plugins)
     count = request.train_processes
@@ -160,7 +160,7 @@ def carry_out(request: Request, folder: Path, channel: Connection | None) -> Non
     findings = found.model_dump_json()
     # A plugin can have put anything into its notes: what cannot be read back is this step's failure.
     Findings.model_validate_json(findings)
-    (folder / FINDINGS).write_text(findings)
+    (folder / FINDINGS).write_text(findings, encoding="utf-8")
 
 
 def tell(channel: Connection, message: Message) -> None:

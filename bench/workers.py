@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,7 +23,7 @@ from bench.errors import BenchError, InputError, MeasuringError, Refusal
 from bench.nouns.run import FailureKind
 
 LOG_LINES, LOG_BYTES = 5, 1 << 16
-ENDING_S = 10.0
+ENDING_S, LONGEST_END_S = 10.0, 60.0
 LONGEST_POLL_S = 86_400.0
 
 Arguments = ParamSpec("Arguments")
@@ -44,7 +44,7 @@ class StepFailed(BenchError):
 class Workers:
     """Runs steps one at a time, each in a process of its own, of which nothing is left when it ends."""
 
-    import_time_s: float
+    import_time_s: float = 0.0
 
     def __enter__(self) -> Workers:
         """Start the server; `import_time_s` is how long it took until it could fork."""
@@ -69,7 +69,7 @@ class Workers:
         process = start(self._context, worker.main, (folder, sender))
         sender.close()
         try:
-            message = last_message(receiver, listen, deadline)
+            message = last_message(process, receiver, listen, deadline)
             if message.get("kind") != "timeout":
                 process.join(ENDING_S)
             if not message:
@@ -80,14 +80,19 @@ class Workers:
         conclude(message, last_lines(folder / worker.LOG))
 
 
-def last_message(receiver: Connection, listen: Listener, deadline: float | None) -> dict[str, Any]:
+def last_message(
+    process: BaseProcess, receiver: Connection, listen: Listener, deadline: float | None
+) -> dict[str, Any]:
     """Pass on progress until the step ends; the message that ended it, empty where it just died."""
     while True:
         left_s = None if deadline is None else deadline - time.monotonic()
         if left_s is not None and left_s <= 0:
             return {"failure": "it was stopped, since the variant's --timeout was used up", "kind": "timeout"}
-        if left_s is not None and not receiver.poll(min(left_s, LONGEST_POLL_S)):
+        ready = wait([receiver, process.sentinel], None if left_s is None else min(left_s, LONGEST_POLL_S))
+        if not ready:
             continue
+        if receiver not in ready:  # it has ended, though what it started holds its end of the pipe
+            return {}
         try:
             message: dict[str, Any] = json.loads(receiver.recv_bytes())
         except (EOFError, ConnectionResetError):
@@ -160,13 +165,17 @@ def main_hidden() -> Iterator[None]:
 
 
 def end(process: BaseProcess) -> None:
-    """End a worker now with all it has started, which is in its group of processes (`worker.stand_apart`)."""
+    """End a worker now with all it has started, which is in its group of processes (`worker.stand_apart`).
+
+    One that hangs in the system, as on a disk that is gone, is left to it.
+    """
     assert process.pid is not None
     with suppress(ProcessLookupError, PermissionError):  # as macOS calls a group that has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    process.join()
-    process.close()
+    process.join(LONGEST_END_S)
+    if process.exitcode is not None:
+        process.close()
 
 
 def call_apart(
@@ -183,6 +192,8 @@ def call_apart(
     process = start(context, answer, (sender, function, args, kwargs))
     sender.close()
     try:
+        if receiver not in wait([receiver, process.sentinel]):
+            raise EOFError
         outcome: Answer | BenchError = receiver.recv()
     except EOFError:
         process.join(ENDING_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -73,6 +74,10 @@ class Ending:
 
 def main() -> None:
     """The entry point: an expected error is one line on stderr and its exit code, without a traceback."""
+    # A terminal's encoding may lack what tables are made of, and a name in the data any of it.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     ending = Ending()
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:

@@ -51,7 +51,7 @@ def write_task(task: Task, folder: Path) -> None:
     """Write the task below `folder`, which exists."""
     head = {field.name: getattr(task, field.name) for field in fields(task) if field.name not in SPLITS}
     head["audit"] = task.audit.model_dump()
-    (folder / "task.json").write_text(json.dumps(head, ensure_ascii=False))
+    (folder / "task.json").write_text(json.dumps(head, ensure_ascii=False), encoding="utf-8")
     for split in SPLITS:
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(lines(getattr(task, split)))
@@ -59,7 +59,7 @@ def write_task(task: Task, folder: Path) -> None:
 
 def read_task(folder: Path) -> Task:
     """The task that `write_task` wrote."""
-    head = json.loads((folder / "task.json").read_text())
+    head = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     head |= {name: tuple(head[name]) for name in ("labels", "notes")}
     head["audit"] = DataAudit.model_validate(head["audit"])
     for split in SPLITS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from bench.cache import Cache, link_files
 from bench.clearing import Chosen, clear, contents
+from bench.errors import InputError
 from bench.meters.findings import Findings
 from bench.nouns.run import Result
 from bench.steps.request import Request, StepKind
@@ -243,6 +246,19 @@ def test_nothing_is_cleared_while_a_run_works_there(root: Path) -> None:
         run.kill()
         run.wait()
         assert len(clear(root, Chosen())[0]) == len(before)
+
+
+def test_nothing_is_cleared_where_nobody_can_tell_whether_a_run_works(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    before = left(root)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.raises(InputError, match="knows no locks, so a run that works there cannot be seen"):
+        clear(root, Chosen())
+    assert left(root) == before
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState,
 from transformers.trainer_utils import get_last_checkpoint
 
 from bench import checkpoint as checkpoints
+from bench.cache import link_files
 from bench.checkpoint import Checkpoint, apart, generators, set_generators, take
 from bench.encoding import encode
 from bench.meters.findings import Findings
@@ -308,6 +309,45 @@ def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     take(tmp_path / "writing-999999999", tmp_path / "checkpoint-7")
     assert {folder.name for folder in tmp_path.iterdir()} == {"checkpoint-7", "writing-1"}
+
+
+def test_a_state_that_another_run_replaces_meanwhile_is_gone_on_from_all_the_same(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs that share a cache may train the same: one goes on from a state that the other has left."""
+    state = tmp_path / "state"
+    training.run(state, until=7)
+    [left] = state.iterdir()
+    read = checkpoints.read
+
+    def read_late(folder: Path) -> Any:
+        shutil.rmtree(left, ignore_errors=True)
+        return read(folder)
+
+    monkeypatch.setattr(checkpoints, "read", read_late)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY_S", math.inf)
+    resumed = training.run(state)
+    assert not left.exists()
+    assert resumed.checkpoint.went_on_from == int(left.name.partition("-")[2])
+    assert_same(resumed, training.run())
+
+
+def test_a_state_that_is_gone_before_it_could_be_taken_is_looked_for_again(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    training.run(state, until=7)
+    [left] = state.iterdir()
+
+    def replaced_first(source: Path, target: Path) -> None:
+        if left.exists():
+            left.rename(state / "checkpoint-99")
+        link_files(source, target)
+
+    monkeypatch.setattr(checkpoints, "link_files", replaced_first)
+    checkpoint = Checkpoint(state)
+    assert checkpoint.find() is not None
+    assert checkpoint.notes == []
 
 
 @pytest.mark.parametrize("saving_s", [0.1, 5.0, 40.0])

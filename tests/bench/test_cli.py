@@ -46,6 +46,20 @@ def test_what_only_tells_does_not_import_torch(arguments: list[str], tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_terminal_s_encoding_need_not_have_every_sign(tmp_path: Path) -> None:
+    """Nor need it have those of the data: an old locale's is Latin-1."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "report", "समाचार"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"\\u0938" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_help_needs_neither_pydantic_nor_numpy(tmp_path: Path) -> None:
     program = "import sys, bench.cli; assert not {'pydantic', 'numpy', 'scipy', 'torch'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

@@ -54,6 +54,9 @@ class Breaks(Compressor):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "segfault":
             ctypes.string_at(0)
+        if self.how == "orphan":
+            subprocess.Popen(["sleep", "SECONDS"], close_fds=False)
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "notes":
             context.notes.append(3)
         if self.how == "surrogate":
@@ -142,6 +145,7 @@ KINDS = {
     "breaks:exit": ("crashed", "exit code 3"),
     "breaks:sysexit": ("error", "SystemExit: gone"),
     "breaks:kill": ("killed", "signal 9"),
+    "breaks:orphan": ("killed", "signal 9"),
     "breaks:segfault": ("crashed", "signal 11"),
     "breaks:notes": ("error", "Input should be a valid string"),
     "breaks:surrogate": ("error", "cannot read caf\\udce9.txt"),

@@ -40,7 +40,10 @@ COLUMNS = (
 )
 # How OWASP's "CSV injection" and its ASVS (1.2.10) say that a formula begins; full-width forms count where a
 # spreadsheet's language is East Asian, and what is unseen before it may be dropped when a file is opened.
-FORMULA = re.compile("[\x00-\x1f]|[\\s\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]")
+BEGINNING = "[\\s\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]"
+FORMULA = re.compile(f"[\x00-\x1f]|{BEGINNING}")
+# Where the decimal point is a comma, spreadsheets take a semicolon for the end of a cell.
+NEXT_FORMULA = re.compile(f"(?<=;)(?={BEGINNING})")
 
 Cell = str | float | bool | None
 
@@ -164,5 +167,6 @@ def _written(cell: Cell) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, str):
+        cell = NEXT_FORMULA.sub("'", cell)
         return f"'{cell}" if FORMULA.match(cell) else cell
     return repr(cell)

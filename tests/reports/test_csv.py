@@ -30,7 +30,7 @@ def measurement(interval: tuple[float, float] | None, **fields: Any) -> Measurem
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
-    st.text(st.sampled_from([*STARTS, *UNSEEN, "a", "1", "\0", ","]), max_size=4),
+    st.text(st.sampled_from([*STARTS, *UNSEEN, "a", "1", "\0", ",", ";"]), max_size=4),
 )
 metrics = st.dictionaries(
     st.sampled_from(sorted(METRICS)),
@@ -64,12 +64,18 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def guarded(text: str) -> str:
-    return f"'{text}" if is_formula(text) else text
+    first, *others = text.split(";")
+    others = [f"'{part}" if begins_one(part) else part for part in others]
+    return ";".join([f"'{first}" if begins_one(first) or "\0" <= text[:1] < " " else first, *others])
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet could take it for one."""
-    return text.lstrip(UNSEEN).startswith(STARTS) or "\0" <= text[:1] < " "
+    """Whether a spreadsheet could take any of it for one: some end a cell by a semicolon."""
+    return any(map(begins_one, text.split(";"))) or "\0" <= text[:1] < " "
+
+
+def begins_one(text: str) -> bool:
+    return text.lstrip(UNSEEN).startswith(STARTS)
 
 
 def table(run: Run) -> list[dict[str, str]]:

@@ -278,7 +278,7 @@ def git_commit() -> str | None:
 
 
 def git(*arguments: str) -> str:
-    """What a git command prints that changes nothing, and runs no program which the repository names."""
+    """What a git command prints that changes nothing, without the monitor that a repository may name."""
     plain = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
     done = subprocess.run([*plain, *arguments], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

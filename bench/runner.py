@@ -67,6 +67,7 @@ def run_plan(
     with cache.held(lambda: display.say(f"waiting for {cache.root}, which is being cleared")) as share:
         if share.doubt:
             display.say(share.doubt)
+        earlier = without_lost(earlier, folder, display) if earlier else None
         run = begin(plan, folder.path.name)
         executor = executor_of(plan, folder, display, run, earlier)
         sweep(run, plan, folder, display, executor, earlier, doubtful)
@@ -125,8 +126,7 @@ def sweep(
     write()
     try:
         with executor:
-            earlier_rows = [row for row in rows if row.place in found]
-            done = [row for row in earlier_rows if stands(found[row.place], run, folder, display)]
+            done = [row for row in rows if row.place in found and found[row.place].status == "ok"]
             for row in done:
                 display.begin(row.name, row.number, len(rows))
                 note(row, executor.judged(found[row.place], row.variant))
@@ -144,16 +144,17 @@ def sweep(
         write()
 
 
-def stands(result: Result, run: Run, folder: RunFolder, display: Display) -> bool:
-    """Whether a row of an earlier session is not to be made again, as one whose predictions were lost is."""
-    if result.status != "ok":
-        return False
-    try:
-        check_predictions(predictions_of(result, run, folder), run.task.rows)
-    except InputError as error:
-        display.say(f"{result.variant} is made again: {error}")
-        return False
-    return True
+def without_lost(earlier: Run, folder: RunFolder, display: Display) -> Run:
+    """The run without the results whose predictions were lost or cut: they are to be made again."""
+    kept = []
+    for result in earlier.results:
+        try:
+            if result.status == "ok":
+                check_predictions(predictions_of(result, earlier, folder), earlier.task.rows)
+            kept.append(result)
+        except InputError as error:
+            display.say(f"{result.variant} is made again: {error}")
+    return earlier.model_copy(update={"results": kept})
 
 
 def rows_of(plan: Plan) -> list[Row]:

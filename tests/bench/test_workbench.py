@@ -24,7 +24,7 @@ from bench.nouns.measurement import Measurement, measured
 from bench.nouns.run import Result, Run
 from bench.options import Options
 from bench.plan import make_plan
-from bench.runner import begin, drop_artifacts, sweep
+from bench.runner import begin, drop_artifacts, sweep, without_lost
 from bench.steps.request import Request
 from bench.storage import Storage
 from bench.watch import Watch
@@ -320,7 +320,9 @@ def test_a_row_whose_predictions_were_lost_is_made_again(
     whole, said = lost.read_text(), list[str]()
     lost.write_text(whole[:-5])
     monkeypatch.setattr(bench.display, "say", said.append)
-    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), left, None)
+    rest = without_lost(left, bench.folder, bench.display)
+    assert [row.variant for row in rest.results] == ["dense", "int8"]
+    sweep(begin(plan, "one"), plan, bench.folder, bench.display, Local(bench), rest, None)
     again = [line for line in said if "is made again" in line]
     assert [line.partition(": ")[0] for line in again] == ["mp is made again"]
     assert lost.read_text() == whole

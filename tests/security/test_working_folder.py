@@ -37,7 +37,9 @@ def test_workers_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
     assert not (folder / "was run").exists()
 
 
-def test_the_monitor_that_a_repository_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_monitor_that_a_repository_names_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def git(*words: str) -> None:
         subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
 

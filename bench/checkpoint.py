@@ -35,8 +35,7 @@ ASSUMED_BYTES_PER_S = 200e6
 # Weights, and AdamW's two moments of each.
 TENSORS_PER_WEIGHT = 3
 
-TENSORS, STATE = "training.safetensors", "training.json"
-WRITING, READING = "writing-", "reading-"
+TENSORS, STATE, WRITING = "training.safetensors", "training.json", "writing-"
 
 
 class TrainingState(Document):
@@ -71,32 +70,55 @@ class Checkpoint:
         self.trained_before_s = 0.0
         self.notes: list[str] = []
         self._found: tuple[TrainingState, dict[str, torch.Tensor]] | None = None
+        self._own: Path | None = None
         self._saving_s = 0.0
 
     def find(self) -> str | None:
         """The state to go on from, for `Trainer.train`; one that cannot be read is removed, with a note.
 
-        It is this process's own, by links: another run that trains the same may replace it at any time.
+        Of several processes the first looks, and all go on from what it has found.
         """
-        if self.folder is None or not self.folder.is_dir():
+        if self.folder is None:
             return None
-        clear(path for path in self.folder.iterdir() if path.name.startswith((WRITING, READING)))
-        own = self.folder / f"{READING}{os.getpid()}"
-        while newest := get_last_checkpoint(str(self.folder)):
+        place = as_the_first_says(self._taken(self.folder) if rank() == 0 else "")
+        if place and rank():
+            self._found = read(Path(place))
+        return place or None
+
+    def _taken(self, folder: Path) -> str:
+        """Where the newest state lies that can be read, empty where there is none.
+
+        It is by links of this process's own: another run that trains the same may replace the state, or come
+        to the end of its training, at any time.
+        """
+        clear(path for path in entries(folder) if path.name.startswith(WRITING))
+        self._own = folder.with_name(f"{folder.name}.{os.getpid()}")
+        while newest := newest_of(folder):
+            place = self._own
             try:
-                link_files(Path(newest), own)
-                self._found = read(own)
-                return str(own)
+                link_files(newest, place)
+            except OSError:  # it is gone, or there is no room for what cannot be linked
+                self.forget()
+                place = newest
+            try:
+                self._found = read(place)
+                return str(place)
             except (OSError, TypeError, ValueError, SafetensorError) as error:
-                if not Path(newest).exists():
+                self.forget()
+                if not newest.exists():
                     continue
-                shutil.rmtree(self.folder)
+                shutil.rmtree(folder, ignore_errors=True)
                 self.notes.append(
                     f"training began anew: the state that it had been broken off in is unreadable "
                     f"({in_one_line(error)})"
                 )
-                return None
-        return None
+                break
+        return ""
+
+    def forget(self) -> None:
+        """Remove the links by which a state was gone on from."""
+        if self._own is not None:
+            shutil.rmtree(self._own, ignore_errors=True)
 
     def begin(
         self,
@@ -225,11 +247,28 @@ def take(fresh: Path, place: Path) -> None:
     clear(other for other in place.parent.iterdir() if other != place)
 
 
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it is gone."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def newest_of(folder: Path) -> Path | None:
+    """The state that was left last, None where there is none."""
+    try:
+        found = get_last_checkpoint(str(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Path(found) if found else None
+
+
 def clear(states: Iterable[Path]) -> None:
-    """Remove these, but for what another process is just writing or reading: two runs may share a cache."""
+    """Remove these, but for what a process that is alive is just writing: two runs may share a cache."""
     for state in states:
-        owner = state.name.removeprefix(WRITING).removeprefix(READING)
-        if not owner.isdecimal() or int(owner) == os.getpid() or not psutil.pid_exists(int(owner)):
+        owner = state.name.removeprefix(WRITING)
+        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
             shutil.rmtree(state, ignore_errors=True)
 
 

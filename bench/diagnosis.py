@@ -130,11 +130,14 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """A row, and where it was measured: on `cpu` or on `cuda`, beside so many CPU cores."""
+    """A row, and where it was measured: on `cpu` or on `cuda`, of a host of so many cores.
+
+    Those that its users see: of all of them is the time that other guests took a share.
+    """
 
     result: Result
     device: str
-    cpu_cores: int
+    host_cores: int
 
     @property
     def profile(self) -> Profile | None:
@@ -177,16 +180,16 @@ class Evidence:
         return bool(self.techniques & ENGINES) or "compile_time" in self.result.metrics
 
 
-def diagnose(result: Result, device: str, cpu_cores: int) -> list[Diagnosis]:
+def diagnose(result: Result, device: str, host_cores: int) -> list[Diagnosis]:
     """What keeps the row from being faster, the gravest first; empty where nothing in it tells."""
-    return [each.diagnosis for each in findings(result, device, cpu_cores)]
+    return [each.diagnosis for each in findings(result, device, host_cores)]
 
 
-def findings(result: Result, device: str, cpu_cores: int) -> list[Finding]:
+def findings(result: Result, device: str, host_cores: int) -> list[Finding]:
     """What the rules find in the row, the most time lost first; nothing in one that was not measured."""
     if result.status != "ok":
         return []
-    evidence = Evidence(result, device, cpu_cores)
+    evidence = Evidence(result, device, host_cores)
     found = [each for each in (rule(evidence) for rule in RULES) if each]
     return sorted(found, key=lambda each: -each.lost)
 
@@ -392,7 +395,7 @@ def held_back(evidence: Evidence) -> str:
     machine = [evidence.machine]
     stolen, halted, others = (mean_reading(machine, name) or 0.0 for name in ("steal", "throttled", "others"))
     least = max(EXPLAINS * launch_share(evidence), WORTH_SAYING)
-    if stolen * evidence.cpu_cores > least:
+    if stolen * evidence.host_cores > least:
         return f"{percent(stolen)} of the CPU time went to other guests of this host"
     if halted > least:
         return f"the CPU quota kept {cores(halted)} halted on average"

@@ -139,14 +139,14 @@ class RunFolder:
 
     def write(self, run: Run) -> None:
         """Replace `run.json`, whole or not at all. Raises `InputError` where the folder was removed."""
-        self._make_room_for(self.path / RUN)
+        self.make_room_for(self.path / RUN)
         write_atomically(self.path / RUN, run.model_dump_json(indent=2))
 
     def read(self) -> Run:
         """The run document. Raises `InputError` where there is none or it is not valid."""
         return read_run(self.path)
 
-    def _make_room_for(self, place: Path) -> None:
+    def make_room_for(self, place: Path) -> None:
         """See to the folder of a file to be written. Raises `InputError` where the run's was removed."""
         if not self.path.is_dir():
             raise InputError(f"{self.path}: was removed while the run worked; start the run anew")
@@ -167,21 +167,21 @@ class RunFolder:
     def add_predictions(self, variant: str, source: Path) -> Path:
         """Put a variant's predictions into the folder; returns where."""
         place = self.predictions(variant)
-        self._make_room_for(place)
+        self.make_room_for(place)
         write_atomically(place, source.read_text(encoding="utf-8"))
         return place
 
     def add_trace(self, variant: str, source: Path) -> str:
         """Put a variant's trace into the folder; returns its path relative to it."""
         place = self.trace(variant)
-        self._make_room_for(place)
+        self.make_room_for(place)
         shutil.copyfile(source, place)
         return str(place.relative_to(self.path))
 
     def add_log(self, name: str, source: Path) -> Path:
         """Put the log of a step that failed into the folder; returns where. One may have died without any."""
         place = self.path / "logs" / f"{file_name(name)}.txt"
-        self._make_room_for(place)
+        self.make_room_for(place)
         if source.exists():
             shutil.copyfile(source, place)
         else:
@@ -190,6 +190,7 @@ class RunFolder:
 
     def add_artifact(self, variant: str, source: Path) -> str:
         """Put an artifact into the folder; returns its path relative to it."""
+        self.make_room_for(self.artifact(variant))
         link_files(source, self.artifact(variant))
         return str(self.artifact(variant).relative_to(self.path))
 

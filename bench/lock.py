@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import platform
 import re
@@ -23,7 +24,7 @@ from bench.errors import InputError
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EISDIR)
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 LONGEST_SIGNATURE = 400
-POLL_S = 0.1
+POLL_S, PATIENCE_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,13 @@ def hold_together(
     """
     with opened(file) as descriptor:
         held = Held(descriptor, None)
-        is_first = held.is_alone()
-        if not is_first and wait_for(descriptor, fcntl.LOCK_SH, listen) and not signature(descriptor).is_ours:
-            # Who signed may be the one that was waited for, and gone.
-            is_first = held.is_alone()
-            if not is_first:
+        is_first, patient_until = held.is_alone(), math.inf
+        while not is_first and wait_for(descriptor, fcntl.LOCK_SH, listen):
+            if signature(descriptor).is_ours:
+                break
+            # Who signed may be gone: one that was waited for, by several at the same time.
+            is_first, patient_until = held.is_alone(), min(patient_until, time.monotonic() + PATIENCE_S)
+            if not is_first and time.monotonic() > patient_until:
                 raise InputError(
                     f"{in_use}: {owner(descriptor)} is working there, on another machine or in another "
                     "container; name another folder"
@@ -216,7 +219,7 @@ def pid_space() -> str:
     with contextlib.suppress(OSError):
         space.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         space.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(space)
+    return " ".join(space) or platform.node()
 
 
 def sign(descriptor: int) -> None:

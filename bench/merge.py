@@ -19,7 +19,7 @@ from bench.lock import hold
 from bench.nouns.environment import ABSENT, Caution
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
-from bench.recommend import check_predictions, recommend, training_cautions
+from bench.recommend import flaw_of, recommend, training_cautions
 from bench.runner import batch_cautions, seen
 from compressors.inspection import refuse_links_out
 
@@ -136,8 +136,8 @@ def in_order(parts: Sequence[Part]) -> list[Part]:
     refuse_twice(ordered)
     for part in ordered:
         for row in part.run.results:
-            if row.status == "ok":
-                check_predictions(part.predictions(row), part.run.task.rows)
+            if row.status == "ok" and (flaw := flaw_of(part.predictions(row), part.run.task.rows)):
+                raise InputError(f"{flaw}; copy the whole run folder again")
     return ordered
 
 
@@ -186,10 +186,9 @@ def copied_bytes(parts: Sequence[Part]) -> int:
 
 
 def merge(parts: Sequence[Part], name: str, command: str) -> Merged:
-    """The one run of parts that are `in_order`, concluded as a run of all variants is.
+    """The one run of parts that are `in_order`, concluded from all of them as far as `conclude` can.
 
-    Its environment is the first part's. A row that was measured on another machine, set up otherwise or
-    beside another dense keeps what its own run concluded from several rows.
+    Its environment is the first part's.
     """
     first = parts[0].run
     asked = (variant for part in parts for variant in part.run.config.variants)
@@ -288,10 +287,10 @@ def set_up_otherwise(parts: Sequence[Part], part: Part) -> list[str]:
     first, own = parts[0].run.environment, part.run.environment
     different = []
     for name in EXTRAS:
-        found = [each.run.environment.versions.get(name, ABSENT) for each in parts]
-        usual = next((version for version in found if version != ABSENT), ABSENT)
+        there = {each.label: each.run.environment.versions.get(name, ABSENT) for each in parts}
+        label, usual = next((item for item in there.items() if item[1] != ABSENT), ("", ABSENT))
         if own.versions.get(name, ABSENT) not in (ABSENT, usual):
-            different.append(f"the version of {name}: {usual}, then {own.versions[name]}")
+            different.append(f"the version of {name}: {own.versions[name]}, and {usual} in {label}")
     return [*machine_differences(first, own), *different]
 
 

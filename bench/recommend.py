@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.errors import InputError, in_one_line
+from bench.errors import in_one_line
 from bench.nouns.environment import Caution
 from bench.nouns.run import DENSE, Result, Run
 from bench.nouns.verdict import AccuracyVerdict, Choice
@@ -37,17 +37,17 @@ def read(predictions: Path) -> dict[str, list[Outcome]]:
     return splits
 
 
-def check_predictions(predictions: Path, rows: Mapping[str, int]) -> None:
-    """Raise `InputError` unless the file holds an answer to each row; `rows` are their numbers by split."""
-    again = "copy the run folder again"
+def flaw_of(predictions: Path, rows: Mapping[str, int]) -> str:
+    """What keeps the file from being an answer to each row, empty where it is; `rows` by split."""
     try:
         found = read(predictions)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{predictions}: cannot be read ({in_one_line(error)}); {again}") from None
+        return f"{predictions}: cannot be read ({in_one_line(error)})"
     for split in ("validation", "test"):
         there, wanted = len(found.get(split, [])), rows.get(split, 0)
         if there != wanted:
-            raise InputError(f"{predictions}: answers {there} of {wanted} {split} rows; {again}")
+            return f"{predictions}: answers {there} of {wanted} {split} rows"
+    return ""
 
 
 def recommend(run: Run) -> None:

@@ -13,7 +13,6 @@ from bench.calibration import noise_floor
 from bench.conclusions import add_conclusions
 from bench.display import Display
 from bench.environment import fingerprint, precision_cautions
-from bench.errors import InputError
 from bench.executors import Doubtful, Executor, Row
 from bench.executors.local import Local
 from bench.folder import RunFolder, row_name
@@ -22,7 +21,7 @@ from bench.nouns.environment import Caution
 from bench.nouns.measurement import Measurement
 from bench.nouns.run import DENSE, Result, Run
 from bench.plan import Plan
-from bench.recommend import check_predictions, judge_accuracy, training_cautions
+from bench.recommend import flaw_of, judge_accuracy, training_cautions
 from bench.tasks.stored import summary
 from bench.workbench import Workbench
 from bench.workers import Workers
@@ -140,7 +139,8 @@ def sweep(
         run.status = "interrupted"
         raise
     finally:
-        add_conclusions(run, lambda result: predictions_of(result, run, folder))
+        if folder.path.is_dir():  # else writing says that it was removed
+            add_conclusions(run, lambda result: predictions_of(result, run, folder))
         write()
 
 
@@ -148,12 +148,11 @@ def without_lost(earlier: Run, folder: RunFolder, display: Display) -> Run:
     """The run without the results whose predictions were lost or cut: they are to be made again."""
     kept = []
     for result in earlier.results:
-        try:
-            if result.status == "ok":
-                check_predictions(predictions_of(result, earlier, folder), earlier.task.rows)
+        place = predictions_of(result, earlier, folder)
+        if result.status == "ok" and (flaw := flaw_of(place, earlier.task.rows)):
+            display.say(f"{result.variant} is made again: {flaw}")
+        else:
             kept.append(result)
-        except InputError as error:
-            display.say(f"{result.variant} is made again: {error}")
     return earlier.model_copy(update={"results": kept})
 
 

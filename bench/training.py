@@ -123,10 +123,10 @@ def fine_tune(
         context=context,
     )
     trainer.remove_callback(PrinterCallback)
-    # The first may find a state that cannot be read and remove it.
-    with arguments.main_process_first():
-        found = checkpoint.find()
-    mean_loss = trainer.train(resume_from_checkpoint=found).training_loss
+    try:
+        mean_loss = trainer.train(resume_from_checkpoint=checkpoint.find()).training_loss
+    finally:
+        checkpoint.forget()
     if not math.isfinite(mean_loss):
         raise TrainingFailed(f"the training loss became {mean_loss} within {steps} steps")
     model.eval()

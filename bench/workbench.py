@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -120,7 +121,7 @@ class Workbench:
     def judged(self, result: Result, variant: Variant) -> Result:
         """The same row with the verdicts on its speed, and why it is not faster where it is not."""
         self.judge_speed(result)
-        result.diagnoses = diagnose(result, self.plan.config.device, self.environment.cpu_cores)
+        result.diagnoses = diagnose(result, self.plan.config.device, os.cpu_count() or 1)
         try:
             with running_plugins():
                 explain_speed(result, variant, self.plan.config.device, self.environment.cpu_features)

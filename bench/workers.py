@@ -56,7 +56,7 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing outlives a step, so there is nothing to stop."""
+        """Nothing that can be ended outlives a step, so there is nothing to stop."""
 
     def run(self, folder: Path, listen: Listener, limit_s: float | None = None) -> None:
         """Run the step whose request lies in `folder`, passing its progress to `listen`.
@@ -174,7 +174,10 @@ def end(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join(LONGEST_END_S)
-    if process.exitcode is not None:
+    if process.exitcode is None:
+        # Else Python would wait for it as it exits, however long.
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+    else:
         process.close()
 
 

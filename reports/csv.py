@@ -40,10 +40,11 @@ COLUMNS = (
 )
 # How OWASP's "CSV injection" and its ASVS (1.2.10) say that a formula begins; full-width forms count where a
 # spreadsheet's language is East Asian, and what is unseen before it may be dropped when a file is opened.
-BEGINNING = "[\\s\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]"
-FORMULA = re.compile(f"[\x00-\x1f]|{BEGINNING}")
-# Where the decimal point is a comma, spreadsheets take a semicolon for the end of a cell.
-NEXT_FORMULA = re.compile(f"(?<=;)(?={BEGINNING})")
+FORMULA = re.compile("[\\s\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]")
+CONTROL = re.compile("[\x00-\x1f]")
+# Where the decimal point is a comma, spreadsheets take a semicolon for the end of a cell, and then, since the
+# quotes are none to them, a line break for that of a line.
+CELL_END = re.compile("(?<=[;\r\n])")
 
 Cell = str | float | bool | None
 
@@ -167,6 +168,6 @@ def _written(cell: Cell) -> str:
     if isinstance(cell, bool):
         return str(cell).lower()
     if isinstance(cell, str):
-        cell = NEXT_FORMULA.sub("'", cell)
-        return f"'{cell}" if FORMULA.match(cell) else cell
+        parts = [f"'{part}" if FORMULA.match(part) else part for part in CELL_END.split(cell)]
+        return ("'" if CONTROL.match(parts[0]) else "") + "".join(parts)
     return repr(cell)

@@ -411,6 +411,7 @@ class OnRay:
                 return False
             for name in BROUGHT:
                 if (Path(scratch) / name).is_dir():
+                    self.folder.make_room_for(self.folder.path / name)
                     copy_files(Path(scratch) / name, self.folder.path / name)
         return True
 

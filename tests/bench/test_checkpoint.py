@@ -304,6 +304,24 @@ def test_a_kill_at_any_instant_leaves_the_old_or_the_new_state_whole(
     assert found == {"checkpoint-3" if newest.endswith("3") else "writing-999999999"}
 
 
+def test_a_state_for_whose_copies_there_is_no_room_is_read_where_it_lies(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hours of training may be in it."""
+
+    def full(source: Path, target: Path) -> None:
+        target.mkdir()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    state = tmp_path / "state"
+    training.run(state, until=7)
+    monkeypatch.setattr(checkpoints, "link_files", full)
+    checkpoint = Checkpoint(state)
+    assert checkpoint.find() == str(next(state.iterdir()))
+    assert checkpoint.notes == []
+    assert not list(tmp_path.glob("state.*"))
+
+
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
     for name in ("checkpoint-3", "writing-1", "writing-999999998", "writing-999999999"):
         (tmp_path / name).mkdir()
@@ -330,6 +348,7 @@ def test_a_state_that_another_run_replaces_meanwhile_is_gone_on_from_all_the_sam
     assert not left.exists()
     assert resumed.checkpoint.went_on_from == int(left.name.partition("-")[2])
     assert_same(resumed, training.run())
+    assert not list(tmp_path.glob("state.*"))
 
 
 def test_a_state_that_is_gone_before_it_could_be_taken_is_looked_for_again(

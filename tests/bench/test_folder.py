@@ -78,6 +78,8 @@ def test_a_folder_that_was_removed_meanwhile_is_named(folder: RunFolder, tmp_pat
         lambda: folder.write(run_of()),
         lambda: folder.add_predictions("dense", tmp_path / "predictions.jsonl"),
         lambda: folder.add_log("dense", tmp_path / "absent"),
+        lambda: folder.add_artifact("dense", tmp_path),
+        lambda: folder.add_trace("dense", tmp_path / "predictions.jsonl"),
     ):
         with pytest.raises(InputError, match=r"run: was removed while the run worked; start the run anew$"):
             writing()

@@ -339,9 +339,8 @@ def test_libraries_of_two_versions_are_a_caution_and_one_that_is_not_there_none(
     ]
     run = merged_of(*places).run
     (caution,) = [each for each in run.environment.warnings if each.code == "several-machines"]
-    assert caution.text.endswith(
-        "set up as that of shard 1/3: shard 3/3 (dense): the version of torchao: 0.17.0, then 0.18.0"
-    )
+    named = "shard 3/3 (dense): the version of torchao: 0.18.0, and 0.17.0 in shard 2/3"
+    assert caution.text.endswith(f"set up as that of shard 1/3: {named}")
 
 
 def test_another_dense_is_told_of_with_the_rows_it_differs_in(finished: Finished, tmp_path: Path) -> None:
@@ -538,7 +537,7 @@ def test_predictions_that_were_cut_are_refused(three: list[Path]) -> None:
     lines = place.read_text().splitlines(keepends=True)
     place.write_text("".join(lines[:-1]))
     assert re.search(
-        r"mp\.jsonl: answers \d+ of \d+ test rows; copy the run folder again$", refusal_of(*three)
+        r"mp\.jsonl: answers \d+ of \d+ test rows; copy the whole run folder again$", refusal_of(*three)
     )
     place.write_text("".join(lines)[:-9])
     assert "mp.jsonl: cannot be read (" in refusal_of(*three)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.bench.meters.documents import run_of
 STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 SPACES = "".join(filter(str.isspace, map(chr, range(0x110000))))
 UNSEEN = SPACES + "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+CELL_ENDS = re.compile("(?<=[;\r\n])")
 NUMBERS = {"seed", "value", "ci_low", "ci_high"}
 
 
@@ -30,7 +32,7 @@ def measurement(interval: tuple[float, float] | None, **fields: Any) -> Measurem
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 texts = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
-    st.text(st.sampled_from([*STARTS, *UNSEEN, "a", "1", "\0", ",", ";"]), max_size=4),
+    st.text(st.sampled_from([*STARTS, *UNSEEN, "a", "1", "\0", ",", ";", "\n"]), max_size=4),
 )
 metrics = st.dictionaries(
     st.sampled_from(sorted(METRICS)),
@@ -64,14 +66,14 @@ def read(text: str) -> list[dict[str, str]]:
 
 
 def guarded(text: str) -> str:
-    first, *others = text.split(";")
+    first, *others = CELL_ENDS.split(text)
     others = [f"'{part}" if begins_one(part) else part for part in others]
-    return ";".join([f"'{first}" if begins_one(first) or "\0" <= text[:1] < " " else first, *others])
+    return "".join(["'" if begins_one(first) or "\0" <= text[:1] < " " else "", first, *others])
 
 
 def is_formula(text: str) -> bool:
-    """Whether a spreadsheet could take any of it for one: some end a cell by a semicolon."""
-    return any(map(begins_one, text.split(";"))) or "\0" <= text[:1] < " "
+    """Whether a spreadsheet could take any of it for one, also where it ends cells by semicolons."""
+    return any(map(begins_one, CELL_ENDS.split(text))) or "\0" <= text[:1] < " "
 
 
 def begins_one(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import combinations
@@ -328,14 +328,16 @@ def noticed(parts: Sequence[Part]) -> list[Caution]:
         for caution in seen(part.run.environment.warnings):
             first.setdefault(caution.code, caution)
             texts.setdefault(caution.code, {}).setdefault(caution.text, []).append(part.label)
-    return [
-        caution
-        if len(by_text := texts[code]) == 1
-        else caution.model_copy(
-            update={"text": "; ".join(f"{', '.join(whose)}: {text}" for text, whose in by_text.items())}
-        )
-        for code, caution in first.items()
-    ]
+    return [caution.model_copy(update={"text": joined(texts[code])}) for code, caution in first.items()]
+
+
+def joined(texts: Mapping[str, Sequence[str]]) -> str:
+    """One text of several, each with those whose it is; what all say behind a colon is said once."""
+    if len(texts) == 1:
+        return next(iter(texts))
+    ends = {text.partition(": ")[2] for text in texts}
+    end = f": {ends.pop()}" if len(ends) == 1 and "" not in ends else ""
+    return "; ".join(f"{', '.join(whose)}: {text.removesuffix(end)}" for text, whose in texts.items()) + end
 
 
 def missing_shards(parts: Sequence[Part]) -> list[str]:

@@ -375,15 +375,15 @@ def test_a_shard_that_was_interrupted_is_taken_and_named(finished: Finished, thr
 
 
 def test_cautions_are_those_of_all_each_once(finished: Finished, three: list[Path]) -> None:
-    steal = {"code": "steal", "text": "seen by the second", "remedy": "wait"}
+    steal = {"code": "steal", "text": "seen by the second: times are high", "remedy": "wait"}
     quota = {"code": "quota", "text": "seen by the third", "remedy": "wait"}
     stale = {"code": "further-training", "text": "of a shard alone", "remedy": "wait"}
-    second, third = [steal, stale], [{**steal, "text": "seen by the third"}, quota]
+    second, third = [steal, stale], [{**steal, "text": "seen by the third: times are high"}, quota]
     change_document(three[0], lambda found: found["environment"].update(warnings=[]))
     change_document(three[1], lambda found: found["environment"].update(warnings=second))
     change_document(three[2], lambda found: found["environment"].update(warnings=third))
     texts = [caution.text for caution in merged_of(*three).run.environment.warnings]
-    assert "shard 2/3: seen by the second; shard 3/3: seen by the third" in texts
+    assert "shard 2/3: seen by the second; shard 3/3: seen by the third: times are high" in texts
     assert texts.count("seen by the third") == 1
     assert "of a shard alone" not in texts
 

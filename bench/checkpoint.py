@@ -232,9 +232,8 @@ def read(folder: Path) -> tuple[TrainingState, dict[str, torch.Tensor]]:
     """
     TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
     load_file(folder / SAFE_WEIGHTS_NAME)
-    return TrainingState.model_validate_json((folder / STATE).read_text(encoding="utf-8")), load_file(
-        folder / TENSORS
-    )
+    state = TrainingState.model_validate_json((folder / STATE).read_text(encoding="utf-8"))
+    return state, load_file(folder / TENSORS)
 
 
 def take(fresh: Path, place: Path) -> None:

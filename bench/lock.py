@@ -104,6 +104,7 @@ def hold_together(
                     f"{in_use}: {owner(descriptor)} is working there, on another machine or in another "
                     "container; name another folder"
                 )
+            time.sleep(0.0 if is_first else POLL_S)
         if is_first:
             at_first()
             sign(descriptor)

@@ -1,8 +1,9 @@
 """Every metric of one or several runs as CSV in long form: a line for each run, result, scenario and metric.
 
-As RFC 4180 has it: lines end with CR LF, and a cell with a comma, a quote or a line break is quoted. A text
-that a spreadsheet could take for a formula begins with an apostrophe. All else is exact: numbers have all
-their digits. A cell without a value is empty.
+As RFC 4180 has it: lines end with CR LF, and a cell with a comma, a quote or a line break is quoted. An
+apostrophe stands before what a spreadsheet could take for a formula, where a text begins or behind a
+semicolon or a line break in it. All else is exact: numbers have all their digits. A cell without a value is
+empty.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ COLUMNS = (
 )
 # How OWASP's "CSV injection" and its ASVS (1.2.10) say that a formula begins; full-width forms count where a
 # spreadsheet's language is East Asian, and what is unseen before it may be dropped when a file is opened.
-FORMULA = re.compile("[\\s\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]")
+FORMULA = re.compile("[\\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\\-@＝＋－＠]")
 CONTROL = re.compile("[\x00-\x1f]")
 # Where the decimal point is a comma, spreadsheets take a semicolon for the end of a cell, and then, since the
 # quotes are none to them, a line break for that of a line.

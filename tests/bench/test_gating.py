@@ -216,9 +216,6 @@ def test_two_artifacts_are_gated_in_one_run(project: Path) -> None:
     assert base.metrics["parameters"].value < new.metrics["parameters"].value
     assert "speedup_same_precision" not in new.metrics
     assert "once more" not in grown.stderr
-    shrunk = bench("gate", dense, small, *asked, cwd=project)
-    assert shrunk.returncode == 0, shrunk.stderr
-    assert "The gate passes" in shrunk.stdout
 
 
 @pytest.mark.slow
@@ -242,16 +239,11 @@ def test_an_artifact_s_folder_may_be_called_anything_but_for_a_comma(project: Pa
 def test_a_gate_takes_artifacts_in_their_own_precision(project: Path) -> None:
     dense, halved = "run/artifacts/dense", "run/artifacts/mp"
     asked = ("--test", "rows.csv", "--quick", "--fail-on", "disk_size:1%")
-    there = bench("gate", dense, halved, *asked, "--out", "there", cwd=project)
-    assert there.returncode == 0, there.stderr
-    back = bench("gate", halved, dense, *asked, "--out", "back", cwd=project)
-    assert back.returncode == 1, back.stderr
-    before, after = (
-        [row.metrics["disk_size"].value for row in read_run(project / name).results]
-        for name in ("there", "back")
-    )
-    assert before == after[::-1]
-    assert before[1] < 0.6 * before[0]
+    done = bench("gate", dense, halved, *asked, "--out", "halved", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "The gate passes" in done.stdout
+    before, after = read_run(project / "halved").results
+    assert after.metrics["disk_size"].value < 0.6 * before.metrics["disk_size"].value
 
 
 def test_a_gate_sees_that_a_candidate_no_longer_sorts(project: Path) -> None:

@@ -528,10 +528,12 @@ def fused(evidence: Evidence) -> list[str]:
 
 def graphed(evidence: Evidence) -> list[str]:
     """CUDA graphs, where nothing runs the model yet or torch.compile can make them."""
+    spelled = (*evidence.result.parts, *evidence.result.continues)
     if "compile" in evidence.techniques:
-        spelled = (*evidence.result.parts, *evidence.result.continues)
-        by_graphs = any("reduce-overhead" in part for part in spelled)
+        by_graphs = any(mode in part for part in spelled for mode in ("reduce-overhead", "max-autotune"))
         return [] if by_graphs else ["launch a batch at once by compile:reduce-overhead"]
+    if any(part.startswith("int8") and "weight-only" not in part for part in spelled):
+        return [] if evidence.runs_by_engine else ["add compile:reduce-overhead, which launches it at once"]
     return [] if evidence.runs_by_engine else ["add graphs, which launches a batch at once"]
 
 

@@ -22,6 +22,9 @@ from compressors.artifact import longest_row, told_about
 # One limit counts the compiled forms of all models of a class: dense and a variant, one row and several, each
 # number of threads.
 COMPILED_FORMS = 64
+# In these modes torch.compile runs a shape once on a GPU, records it the second time, and then replays it.
+RECORDING = {"reduce-overhead", "max-autotune"}
+CALLS_TO_RECORD = 2
 WARM_UP_CALLS = 3
 # What a model takes an input to be that it is not given.
 DEFAULTS = {"attention_mask": torch.ones_like, "token_type_ids": torch.zeros_like}
@@ -54,12 +57,15 @@ class Compiled(Engine):
     """A model through torch.compile, as one graph for any number of rows and tokens.
 
     torch compiles when a call needs it: once for several rows, once for a single row, and again where the
-    number of threads changes. What cannot be compiled, or would fall back to eager, raises torch's error.
+    number of threads changes. In a mode that records CUDA graphs, each shape is recorded when it first comes.
+    What cannot be compiled, or would fall back to eager, raises torch's error.
     """
 
     def __init__(self, model: PreTrainedModel, mode: str) -> None:
         super().__init__(model)
         self.model = torch.compile(model, mode=mode, dynamic=True, fullgraph=True)
+        self.records = mode in RECORDING and model.device.type == "cuda"
+        self.recorded: set[tuple[Any, ...]] = set()
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, COMPILED_FORMS)
 
@@ -67,6 +73,12 @@ class Compiled(Engine):
     def forward(self, **batch: torch.Tensor) -> SequenceClassifierOutput:
         from torch._dynamo.callback import callback_handler as compiler
 
+        shape = (*batch["input_ids"].shape, *sorted(batch))
+        if self.records and shape not in self.recorded:
+            with self.compiling():
+                for _ in range(CALLS_TO_RECORD):
+                    self.model(**batch)
+            self.recorded.add(shape)
         compiler.register_start_callback(self._begin)
         compiler.register_end_callback(self._end)
         try:

@@ -42,6 +42,14 @@ class Int8(Compressor):
         if self.mode not in MODES:
             raise InputError(f"int8: mode={self.mode} is unknown; use {' or '.join(MODES)}")
 
+    def refuses(self, other: Compressor) -> str | None:
+        if self.mode == "dynamic" and other.name == "graphs":
+            return (
+                "torchao reads each int8 product's input back to the host, which no CUDA graph can hold; "
+                "take compile:reduce-overhead, whose graphs are of compiled products, or int8:weight-only"
+            )
+        return None
+
     def finish(self, model: PreTrainedModel, context: Context) -> PreTrainedModel:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig
 
@@ -56,6 +64,11 @@ class Int8(Compressor):
             return (
                 "int8:weight-only stores int8 and computes in floating point, so every call converts the "
                 "weights first; it saves memory, and time only where reading the weights takes most of it"
+            )
+        if device == "cuda" and not any(part.phase == Phase.RUNTIME for part in parts):
+            return (
+                "int8 runs eagerly here: torchao reads each int8 product's input back to the host "
+                "(pytorch/ao issue 4872), which waits for the GPU every time; add compile (int8+compile)"
             )
         if device == "cpu" and "avx2" in cpu_features and INT8_INSTRUCTIONS.isdisjoint(cpu_features):
             return "int8: this CPU has no instructions for int8 products (avx512_vnni or amx_int8)"

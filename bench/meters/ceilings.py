@@ -95,7 +95,8 @@ def product(device: str, dtype: str, rows: int, inner: int, columns: int) -> Cal
         return partial(torch._int_mm, first, second.t())
     if kind.itemsize == 1:
         one = torch.ones((), device=device)
-        return partial(torch._scaled_mm, first, second.t(), one, one, out_dtype=torch.bfloat16)
+        scaled = partial(torch._scaled_mm, use_fast_accum=True)  # as torchao's layers sum
+        return partial(scaled, first, second.t(), one, one, out_dtype=torch.bfloat16)
     return partial(torch.mm, first, second.t())
 
 

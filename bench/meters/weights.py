@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -20,6 +20,8 @@ from compressors.shapes import anatomy_of
 
 MOST_WIDTHS = 5
 ROUNDS = 15
+# A GPU does a layer's product sooner than it is launched: so many are queued while it waits, some 5 ms.
+QUEUED, WAITED_CYCLES = 100, 10_000_000
 # A CPU sums products in float32 or int32, so many at a time, by what torch calls its instructions.
 LANES = {"AVX512": 16, "AVX2": 8}
 # cuBLAS wants rows aligned to so many bytes (NVIDIA, "Matrix Multiplication Background User's Guide", 3).
@@ -96,7 +98,21 @@ def relative_cost(device: str, dtype: str, rows: int, inner: int, width: int, fr
     try:
         with torch.inference_mode():
             calls = [product(device, dtype, rows, inner, columns) for columns in (width, friendly)]
-            pairs = [[time_block([call] * 3, device)[0] for call in calls] for _ in range(ROUNDS)]
+            pairs = [[product_time_s(call, device) for call in calls] for _ in range(ROUNDS)]
     except (RuntimeError, NotImplementedError):
         return None
     return statistics.median(own / other for own, other in pairs[1:]) * friendly / width
+
+
+def product_time_s(call: Callable[[], object], device: str) -> float:
+    """How long some calls take in s; on a GPU that of their kernels, all launched before the first begins."""
+    if device == "cpu":
+        return time_block([call] * 3, device)[0]
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda._sleep(WAITED_CYCLES)
+    began.record()
+    for _ in range(QUEUED):
+        call()
+    ended.record()
+    torch.cuda.synchronize()
+    return began.elapsed_time(ended) / 1000

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch._higher_order_ops.out_dtype import out_dtype, out_dtype_dense
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import _flash_attention_forward_flop, flop_registry, mm_flop, sdpa_flop
@@ -30,7 +31,7 @@ FORMULAS: dict[str, Callable[..., int]] = {
 # Of what these read, no more is touched than comes out.
 GATHERING = {"aten::embedding", "aten::index_select", "aten::index", "aten::gather"}
 ALLOCATING = re.compile(r"aten::(new_)?empty(_like|_strided|_permuted)?$")
-PRODUCT = re.compile(r"mm$|mm_|matmul|linear|attention|attn|conv(olution|\d)")
+PRODUCT = re.compile(r"mm$|mm_|f8f8|matmul|linear|attention|attn|conv(olution|\d)")
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,16 @@ class WorkCounter(TorchDispatchMode):
         moved = bytes_moved(func, read, written)
         self.work.pieces[Piece(name, self.kinds[-1], dtype_of(read), flops, moved)] += 1
         return result
+
+
+@out_dtype.py_impl(WorkCounter)
+def seen_inside(counter: WorkCounter, operator: Any, dtype: torch.dtype, *args: torch.Tensor) -> Any:
+    """A product whose result is of another type, by the operator that does it.
+
+    torchao's int8 layers on CUDA ask for it so, and do another in float32 where a mode refuses it.
+    """
+    with counter:
+        return out_dtype_dense(operator, dtype, *args)
 
 
 def dtype_of(read: Sequence[torch.Tensor]) -> str:

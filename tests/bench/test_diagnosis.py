@@ -200,6 +200,9 @@ def test_the_remedy_of_launching_is_one_that_the_variant_can_take(
         ((), "add graphs"),
         (("compile",), "compile:reduce-overhead"),
         (("compile:reduce-overhead",), None),
+        (("compile:max-autotune",), None),
+        (("int8",), "add compile:reduce-overhead"),
+        (("int8:weight-only",), "add graphs"),
         (("graphs",), None),
     ],
 )

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 import compressors
 from bench.errors import InputError, Refusal
 from compressors import artifact
+from compressors.engines import Compiled
 from compressors.variant import check, parse_variant
 from tests.compressors.tiny import context_of, logits, padded_batch, tiny
 
@@ -42,6 +43,23 @@ def test_loading_compiles_nothing(compiled: PreTrainedModel) -> None:
     assert compiled.compile_time_s == 0
     assert compiled.config.id2label == tiny().config.id2label
     assert compiled.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("records", "calls"), [(True, [3, 1, 3, 1]), (False, [1, 1, 1, 1])])
+def test_where_cuda_graphs_are_recorded_each_shape_is_when_it_comes(records: bool, calls: list[int]) -> None:
+    """torch records a shape the second time it comes, which would fall into what is timed."""
+    engine, model, called = Compiled(tiny(), "reduce-overhead"), tiny(), list[object]()
+    assert not engine.records
+    engine.records, engine.model = records, model
+    model.register_forward_pre_hook(lambda module, _: called.append(module))
+    counts = []
+    for rows, width in [(4, 9), (4, 9), (1, 9), (1, 9)]:
+        before, before_s = len(called), engine.compile_time_s
+        batch = padded_batch(rows, width)
+        logits(engine, batch)
+        counts.append(len(called) - before)
+        assert (engine.compile_time_s > before_s) == (counts[-1] > 1)
+    assert counts == calls
 
 
 def test_one_compilation_serves_every_number_of_rows_and_tokens(compiled: PreTrainedModel) -> None:

@@ -242,6 +242,7 @@ def test_spelling_and_what_does_not_combine() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Int8Tensor does not implement _stable_hash_for_caching")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
 def test_compiled_it_answers_as_it_does_eagerly(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     """As near as rounding lets: a token's largest value, halfway between two steps, may go either way."""
     model, _ = quantised(tokenizer, tiny())
@@ -259,7 +260,8 @@ VNNI, PLAIN = ["avx2", "avx512f", "avx512_vnni"], ["avx2", "avx512f"]
         ("int8", "cpu", VNNI, r"int8 runs eagerly here: .*; add compile \(int8\+compile\)"),
         ("int8", "cpu", PLAIN, r"this CPU has no instructions for int8 products"),
         ("int8", "cpu", ["asimd"], "int8 runs eagerly here"),
-        ("int8", "cuda", PLAIN, "int8 runs eagerly here"),
+        ("int8", "cuda", PLAIN, r"reads each int8 product's input back .*; add compile"),
+        ("int8+compile", "cuda", PLAIN, "int8 makes the linear layers' products faster and nothing else"),
         ("int8+compile", "cpu", VNNI, "int8 makes the linear layers' products faster and nothing else"),
         ("int8:weight-only", "cpu", VNNI, "stores int8 and computes in floating point"),
         ("fp8", "cuda", PLAIN, "fp8 runs eagerly here"),
@@ -270,6 +272,13 @@ def test_why_it_can_fail_to_be_faster(spec: str, device: str, features: list[str
     found = variant.parts[0].why_not_faster(variant.parts, device, features)
     assert found is not None
     assert re.search(reason, found)
+
+
+def test_what_no_cuda_graph_can_hold_is_refused() -> None:
+    with pytest.raises(InputError, match=r"do not combine: torchao reads .* take compile:reduce-overhead"):
+        check(parse_variant("int8+graphs"), "cuda")
+    check(parse_variant("int8:weight-only+graphs"), "cuda")
+    check(parse_variant("int8+compile:reduce-overhead"), "cuda")
 
 
 def test_without_torchao_the_row_is_skipped_with_the_command(

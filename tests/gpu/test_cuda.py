@@ -24,6 +24,7 @@ from bench.nouns.measurement import METRICS
 from bench.protocol import PROTOCOLS
 from bench.steps.timing import anchors_of
 from bench.training import StepClock
+from bench.workers import call_apart, start_server
 from compressors import artifact
 from compressors.packing import has_kernel
 from compressors.variant import parse_variant
@@ -65,6 +66,10 @@ def test_nvml_sees_the_device_that_torch_uses() -> None:
     names = [device.name for device in devices()]
     assert torch.cuda.get_device_name(0) in names
     assert all(device.uuid and device.driver and device.memory for device in devices())
+
+
+def test_workers_can_use_the_device_whatever_their_server_imports() -> None:
+    assert call_apart(start_server(), torch.cuda.get_device_name) == torch.cuda.get_device_name()
 
 
 def test_the_device_at_work_has_a_state() -> None:

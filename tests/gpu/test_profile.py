@@ -9,6 +9,8 @@ import torch
 
 from bench.meters.ceilings import measure_ceilings, product_rate
 from bench.meters.profiler import GRAPH
+from bench.meters.weights import relative_cost
+from bench.meters.work import count_work
 from bench.nouns.profile import Profile
 from bench.steps.profile import measure_profile
 from bench.steps.request import Request
@@ -16,6 +18,7 @@ from compressors import artifact
 from compressors.artifact import ARTIFACT, load_model, load_tokenizer
 from compressors.variant import parse_variant
 from tests.bench.steps.conftest import request_at, silent
+from tests.compressors.tiny import padded_batch, tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -66,6 +69,21 @@ def test_an_eager_models_kernels_are_its_modules_and_operators(
     assert profile.calls > 20
     assert profile.launch_time == max(profile.time - profile.device_time, 0.0)  # type: ignore[operator]
     assert all(module.time > 0 for module in profile.modules)
+
+
+def test_int8_layers_products_are_counted_in_int8() -> None:
+    quantisation = pytest.importorskip("torchao.quantization")
+    model = tiny().to("cuda")
+    kind = quantisation.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
+    quantisation.quantize_(model.base_model, kind)
+    batch = {name: tensor.to("cuda") for name, tensor in padded_batch(32, 16).items()}
+    work = count_work(model, [batch])
+    assert work.unknown == set()
+    assert work.dtypes[0] == "int8"
+
+
+def test_a_products_time_is_that_of_its_kernel() -> None:
+    assert relative_cost("cuda", "bfloat16", 64, 256, 256, 256) == pytest.approx(1, rel=0.2)
 
 
 def test_attention_without_padding_in_half_precision_is_counted(asked: Request, tmp_path: Path) -> None:

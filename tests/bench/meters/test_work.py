@@ -212,6 +212,16 @@ def test_parts_add_up_to_the_whole() -> None:
         assert sum(part.bound(FIXED) for part in parts) == pytest.approx(work.bound(FIXED))  # type: ignore[misc]
 
 
+def test_a_product_that_gives_another_type_is_seen() -> None:
+    """As torchao's int8 layers on CUDA ask for it."""
+    from torch._higher_order_ops.out_dtype import out_dtype
+
+    a, b = torch.ones(3, 4, dtype=torch.int8), torch.ones(4, 5, dtype=torch.int8)
+    work = work_of(lambda a, b: out_dtype(torch.ops.aten.mm.default, torch.int32, a, b), a, b)
+    assert flops(work) == 2 * 3 * 4 * 5
+    assert work.unknown == set()
+
+
 def test_quantised_layers_products_are_seen_in_int8() -> None:
     quantisation = pytest.importorskip("torchao.quantization")
     model, plain = tiny(), tiny()

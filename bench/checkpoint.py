@@ -36,6 +36,7 @@ ASSUMED_BYTES_PER_S = 200e6
 TENSORS_PER_WEIGHT = 3
 
 TENSORS, STATE, WRITING = "training.safetensors", "training.json", "writing-"
+TAKEN = "gone-on-from"
 
 
 class TrainingState(Document):
@@ -73,28 +74,29 @@ class Checkpoint:
         self._own: Path | None = None
         self._saving_s = 0.0
 
-    def find(self) -> str | None:
+    def find(self, scratch: Path) -> str | None:
         """The state to go on from, for `Trainer.train`; one that cannot be read is removed, with a note.
 
-        Of several processes the first looks, and all go on from what it has found.
+        Until `forget`, links to it lie in `scratch`, which is gone after this process. Of several processes
+        the first looks, and all go on from what it has found.
         """
         if self.folder is None:
             return None
-        place = as_the_first_says(self._taken(self.folder) if rank() == 0 else "")
+        place = as_the_first_says(self._taken(self.folder, scratch / TAKEN) if rank() == 0 else "")
         if place and rank():
             self._found = read(Path(place))
         return place or None
 
-    def _taken(self, folder: Path) -> str:
+    def _taken(self, folder: Path, own: Path) -> str:
         """Where the newest state lies that can be read, empty where there is none.
 
         It is by links of this process's own: another run that trains the same may replace the state, or come
         to the end of its training, at any time.
         """
         clear(path for path in entries(folder) if path.name.startswith(WRITING))
-        self._own = folder.with_name(f"{folder.name}.{os.getpid()}")
+        self._own = own
         while newest := newest_of(folder):
-            place = self._own
+            place = own
             try:
                 link_files(newest, place)
             except OSError:  # it is gone, or there is no room for what cannot be linked
@@ -174,6 +176,7 @@ class Checkpoint:
             return False
         started = time.perf_counter()
         states = of_all(generators())
+        self.forget()
         if rank() == 0:
             try:
                 self._leave(state, model, optimizer, scheduler, states)

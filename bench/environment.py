@@ -269,12 +269,29 @@ def cuda_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the current folder, with `+dirty` where files were changed, or None outside git."""
+    """The commit of the current folder, or None outside git.
+
+    `+dirty` follows where files were changed, `+unchecked` where to see that git would run programs on them
+    that the repository itself names.
+    """
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        if names_filters(git("config", "--show-scope", "--name-only", "--list")):
+            return commit + "+unchecked"
+        looked = git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+        return commit + ("+dirty" if looked else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def names_filters(settings: str) -> bool:
+    """Whether any of git's settings that are a repository's own is a program to run on its files."""
+    lines = (line.partition("\t") for line in settings.lower().split("\n"))
+    return any(
+        name.startswith("filter.") and name.endswith((".clean", ".process"))
+        for scope, _, name in lines
+        if scope not in {"system", "global", "command"}
+    )
 
 
 def git(*arguments: str) -> str:

@@ -94,8 +94,9 @@ class RunFolder:
         What a run that was killed had half written is taken away.
         """
         with hold(self.path / LOCK, f"{option} {self.path}") as held:
-            for name in (RUN, OPTIONS, REPORT, PAGE):
-                for half in self.path.glob(f".{name}.{'[0-9a-f]' * 2 * TEMPORARY_BYTES}"):
+            for name in (RUN, OPTIONS, REPORT, PAGE, "predictions/*.jsonl"):
+                place = self.path / name
+                for half in place.parent.glob(f".{place.name}.{'[0-9a-f]' * 2 * TEMPORARY_BYTES}"):
                     half.unlink(missing_ok=True)
             yield held
 

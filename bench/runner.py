@@ -145,14 +145,22 @@ def sweep(
 
 
 def without_lost(earlier: Run, folder: RunFolder, display: Display) -> Run:
-    """The run without the results whose predictions were lost or cut: they are to be made again."""
-    kept = []
-    for result in earlier.results:
-        place = predictions_of(result, earlier, folder)
-        if result.status == "ok" and (flaw := flaw_of(place, earlier.task.rows)):
-            display.say(f"{result.variant} is made again: {flaw}")
-        else:
-            kept.append(result)
+    """The run without the results whose predictions were lost or cut: they are to be made again.
+
+    So are those that stand beside a dense that is: what was told of them is by its answers and its speed.
+    """
+    made = [result for result in earlier.results if result.status == "ok"]
+    flaws = {
+        (result.variant, result.seed): flaw
+        for result in made
+        if (flaw := flaw_of(predictions_of(result, earlier, folder), earlier.task.rows))
+    }
+    for result in made:
+        if (DENSE, result.seed) in flaws:
+            flaws.setdefault((result.variant, result.seed), f"{DENSE} is")
+    for (variant, _), flaw in flaws.items():
+        display.say(f"{variant} is made again: {flaw}")
+    kept = [result for result in earlier.results if (result.variant, result.seed) not in flaws]
     return earlier.model_copy(update={"results": kept})
 
 

@@ -124,7 +124,7 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     try:
-        mean_loss = trainer.train(resume_from_checkpoint=checkpoint.find()).training_loss
+        mean_loss = trainer.train(resume_from_checkpoint=checkpoint.find(scratch)).training_loss
     finally:
         checkpoint.forget()
     if not math.isfinite(mean_loss):

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+import psutil
+
 from bench import worker
 from bench.environment import worker_environment
 from bench.errors import BenchError, InputError, MeasuringError, Refusal
@@ -25,6 +27,8 @@ from bench.nouns.run import FailureKind
 LOG_LINES, LOG_BYTES = 5, 1 << 16
 ENDING_S, LONGEST_END_S = 10.0, 60.0
 LONGEST_POLL_S = 86_400.0
+# What Python takes for a worker's exit code where the server does not tell it.
+OF_NO_SERVER = 255
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -88,18 +92,37 @@ def last_message(
         left_s = None if deadline is None else deadline - time.monotonic()
         if left_s is not None and left_s <= 0:
             return {"failure": "it was stopped, since the variant's --timeout was used up", "kind": "timeout"}
-        ready = wait([receiver, process.sentinel], None if left_s is None else min(left_s, LONGEST_POLL_S))
-        if not ready:
-            continue
-        if receiver not in ready:  # it has ended, though what it started holds its end of the pipe
-            return {}
         try:
+            if not has_word(process, receiver, left_s):
+                continue
             message: dict[str, Any] = json.loads(receiver.recv_bytes())
         except (EOFError, ConnectionResetError):
             return {}
         if "stage" not in message:
             return message
         listen(message["stage"], message["done"], message["total"])
+
+
+def has_word(process: BaseProcess, receiver: Connection, limit_s: float | None = None) -> bool:
+    """Whether there is something to receive, now or in a while.
+
+    Raises `EOFError` where the worker has ended without a word, though what it started holds its end of the
+    pipe. Of one whose server has ended, which would tell, it is known by the pipe alone.
+    """
+    told_by: list[Connection | int] = [receiver]
+    if not has_lost_server(process):
+        told_by.append(process.sentinel)
+    ready = wait(told_by, None if limit_s is None else min(limit_s, LONGEST_POLL_S))
+    heard = receiver in ready or receiver.poll()
+    if ready and not heard and not has_lost_server(process):
+        raise EOFError
+    return heard
+
+
+def has_lost_server(process: BaseProcess) -> bool:
+    """Whether a worker goes on though the server that it was forked from has ended."""
+    assert process.pid is not None
+    return process.exitcode == OF_NO_SERVER and psutil.pid_exists(process.pid)
 
 
 def conclude(message: dict[str, Any], log: list[str]) -> None:
@@ -195,8 +218,8 @@ def call_apart(
     process = start(context, answer, (sender, function, args, kwargs))
     sender.close()
     try:
-        if receiver not in wait([receiver, process.sentinel]):
-            raise EOFError
+        while not has_word(process, receiver):
+            pass
         outcome: Answer | BenchError = receiver.recv()
     except EOFError:
         process.join(ENDING_S)

@@ -21,6 +21,8 @@ NUMBERS = (".safetensors", *hub.PICKLES)
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 TEMPLATES = "additional_chat_templates"
+# Left by earlier versions of transformers, on the machine that trained the model a file that is there still.
+NEVER_OPENED = {"special_tokens_map_file"}
 VOCABULARIES = ("vocab.txt", "vocab.json", "*.model", "tekken.json")
 # Families, and classes of tokenizers, whose tokens are bytes or characters.
 WITHOUT_VOCABULARY = ("canine", "perceiver", "ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer")
@@ -108,7 +110,8 @@ def refuse_files_named(folder: Path, file: Path) -> None:
     A tokenizer takes many of its settings for files to read its vocabulary from, which is then published as
     links out would be. What is left of the machine that it was saved on names nothing here.
     """
-    found: list[object] = [read_json(file)] if file.exists() else []
+    settings = read_json(file) if file.exists() else {}
+    found: list[object] = [value for name, value in settings.items() if name not in NEVER_OPENED]
     while found:
         value = found.pop()
         if isinstance(value, dict | list):

@@ -224,7 +224,7 @@ def test_an_unreadable_state_is_not_gone_on_from(training: Training, tmp_path: P
     file = tmp_path / "state/checkpoint-2" / damaged
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     checkpoint = Checkpoint(tmp_path / "state")
-    assert checkpoint.find() is None
+    assert checkpoint.find(tmp_path / "work") is None
     [note] = checkpoint.notes
     assert note.startswith("training began anew: the state that it had been broken off in is unreadable")
     assert not (tmp_path / "state").exists()
@@ -259,7 +259,7 @@ def test_a_state_that_finds_no_room_leaves_it_to_the_model(
 def test_what_a_dead_process_was_writing_goes_before_the_training(tmp_path: Path) -> None:
     for name in ("writing-1", "writing-999999999"):
         (tmp_path / name).mkdir()
-    assert Checkpoint(tmp_path).find() is None
+    assert Checkpoint(tmp_path).find(tmp_path / "work") is None
     assert [folder.name for folder in tmp_path.iterdir()] == ["writing-1"]
 
 
@@ -317,9 +317,9 @@ def test_a_state_for_whose_copies_there_is_no_room_is_read_where_it_lies(
     training.run(state, until=7)
     monkeypatch.setattr(checkpoints, "link_files", full)
     checkpoint = Checkpoint(state)
-    assert checkpoint.find() == str(next(state.iterdir()))
+    assert checkpoint.find(tmp_path / "work") == str(next(state.iterdir()))
     assert checkpoint.notes == []
-    assert not list(tmp_path.glob("state.*"))
+    assert not list(tmp_path.glob("*/gone-on-from"))
 
 
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
@@ -348,7 +348,7 @@ def test_a_state_that_another_run_replaces_meanwhile_is_gone_on_from_all_the_sam
     assert not left.exists()
     assert resumed.checkpoint.went_on_from == int(left.name.partition("-")[2])
     assert_same(resumed, training.run())
-    assert not list(tmp_path.glob("state.*"))
+    assert not list(tmp_path.glob("*/gone-on-from"))
 
 
 def test_a_state_that_is_gone_before_it_could_be_taken_is_looked_for_again(
@@ -365,7 +365,7 @@ def test_a_state_that_is_gone_before_it_could_be_taken_is_looked_for_again(
 
     monkeypatch.setattr(checkpoints, "link_files", replaced_first)
     checkpoint = Checkpoint(state)
-    assert checkpoint.find() is not None
+    assert checkpoint.find(tmp_path / "work") is not None
     assert checkpoint.notes == []
 
 

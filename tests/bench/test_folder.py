@@ -264,6 +264,18 @@ def test_files_are_put_where_the_document_says(folder: RunFolder, tmp_path: Path
     assert folder.add_predictions("load:a/b", tmp_path / "log.txt") == folder.predictions("load:a/b")
 
 
+def test_what_a_killed_run_had_half_written_goes(folder: RunFolder) -> None:
+    whole = folder.predictions("a")
+    whole.parent.mkdir(parents=True)
+    whole.write_text("{}")
+    halves = [whole.with_name(".a.jsonl.0123abcd"), folder.path / ".run.json.0123abcd"]
+    for half in halves:
+        half.write_text("{")
+    with folder.held("--out"):
+        assert not any(half.exists() for half in halves)
+    assert whole.exists()
+
+
 @pytest.mark.parametrize("name", ["dense", "bmp25+kd+mp", "bmp:amount=0.4", "kd", "ft"])
 def test_plain_names_are_kept_but_for_colons(name: str) -> None:
     assert file_name(name).startswith(name.replace(":", "_"))

@@ -326,6 +326,10 @@ def test_a_row_whose_predictions_were_lost_is_made_again(
     again = [line for line in said if "is made again" in line]
     assert [line.partition(": ")[0] for line in again] == ["mp is made again"]
     assert lost.read_text() == whole
+    bench.folder.predictions("dense").unlink()
+    said.clear()
+    assert without_lost(left, bench.folder, bench.display).results == []
+    assert said[1:] == ["mp is made again: dense is", "int8 is made again: dense is"]
     assert [row.status for row in read_run(bench.folder.path).results] == ["ok"] * 3
 
 

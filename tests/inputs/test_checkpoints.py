@@ -421,6 +421,12 @@ def test_the_usual_tokenizer_may_be_named_once_more(place: Path) -> None:
     assert code == 0, err
 
 
+def test_where_earlier_versions_found_its_special_tokens_may_be_there_still(place: Path) -> None:
+    change(place / "broken" / "tokenizer_config.json", {"special_tokens_map_file": __file__})
+    code, _, err = carried_out(place, "run", *DATA, *WAYS["dense"])
+    assert code == 0, err
+
+
 def test_what_else_lies_in_its_folder_is_not_read(place: Path) -> None:
     (place / "broken" / "best.model").mkdir()
     (place / "broken" / "latest.txt").symlink_to("gone.txt")

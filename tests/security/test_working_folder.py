@@ -37,9 +37,7 @@ def test_workers_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
     assert not (folder / "was run").exists()
 
 
-def test_the_monitor_that_a_repository_names_is_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_repository_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def git(*words: str) -> None:
         subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
 
@@ -52,4 +50,9 @@ def test_the_monitor_that_a_repository_names_is_not_run(
     assert len(str(git_commit())) == 12
     (tmp_path / "file").write_text("changed")
     assert str(git_commit()).endswith("+dirty")
+    for kind in ("clean", "process"):
+        git("config", "filter.evil." + kind, "touch 'was run'; cat")
+        (tmp_path / ".gitattributes").write_text("* filter=evil")
+        assert str(git_commit()).endswith("+unchecked")
+        git("config", "--unset", "filter.evil." + kind)
     assert not (tmp_path / "was run").exists()

@@ -351,6 +351,23 @@ def test_a_state_that_another_run_replaces_meanwhile_is_gone_on_from_all_the_sam
     assert not list(tmp_path.glob("*/gone-on-from"))
 
 
+def test_of_a_training_there_is_one_state_at_a_time(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is three times the weights: what was gone on from goes before the next is kept."""
+    training.run(tmp_path / "state", until=3)
+    links, take = list[bool](), checkpoints.take
+
+    def look(fresh: Path, place: Path) -> None:
+        links.append(any(tmp_path.glob("*/gone-on-from")))
+        take(fresh, place)
+
+    monkeypatch.setattr(checkpoints, "take", look)
+    assert training.run(tmp_path / "state", until=7).checkpoint.went_on_from == 2
+    assert links
+    assert not any(links)
+
+
 def test_a_state_that_is_gone_before_it_could_be_taken_is_looked_for_again(
     training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

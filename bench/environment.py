@@ -295,9 +295,15 @@ def names_filters(settings: str) -> bool:
 
 
 def git(*arguments: str) -> str:
-    """What a git command prints that changes nothing, without the monitor that a repository may name."""
+    """What a git command prints that changes nothing, without what a repository may name to be run.
+
+    That is a monitor of its files, or what fetches those that it lacks.
+    """
     plain = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false"]
-    done = subprocess.run([*plain, *arguments], capture_output=True, text=True, check=True, timeout=10)
+    apart = {**os.environ, "GIT_ALLOW_PROTOCOL": ""}
+    done = subprocess.run(
+        [*plain, *arguments], env=apart, capture_output=True, text=True, check=True, timeout=10
+    )
     return done.stdout.strip()
 
 

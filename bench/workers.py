@@ -26,7 +26,7 @@ from bench.nouns.run import FailureKind
 
 LOG_LINES, LOG_BYTES = 5, 1 << 16
 ENDING_S, LONGEST_END_S = 10.0, 60.0
-LONGEST_POLL_S = 86_400.0
+LONGEST_POLL_S, LOOK_EVERY_S = 86_400.0, 1.0
 # What Python takes for a worker's exit code where the server does not tell it.
 OF_NO_SERVER = 255
 
@@ -107,22 +107,25 @@ def has_word(process: BaseProcess, receiver: Connection, limit_s: float | None =
     """Whether there is something to receive, now or in a while.
 
     Raises `EOFError` where the worker has ended without a word, though what it started holds its end of the
-    pipe. Of one whose server has ended, which would tell, it is known by the pipe alone.
+    pipe. The server that it was forked from tells of that; where that has ended, it is looked for.
     """
-    told_by: list[Connection | int] = [receiver]
-    if not has_lost_server(process):
-        told_by.append(process.sentinel)
-    ready = wait(told_by, None if limit_s is None else min(limit_s, LONGEST_POLL_S))
-    heard = receiver in ready or receiver.poll()
-    if ready and not heard and not has_lost_server(process):
+    if process.exitcode == OF_NO_SERVER:
+        heard = receiver.poll(LOOK_EVERY_S)
+    else:
+        longest_s = None if limit_s is None else min(limit_s, LONGEST_POLL_S)
+        heard = receiver in wait([receiver, process.sentinel], longest_s) or receiver.poll()
+    is_over = process.exitcode is not None and (process.exitcode != OF_NO_SERVER or not is_alive(process.pid))
+    if is_over and not heard:
         raise EOFError
     return heard
 
 
-def has_lost_server(process: BaseProcess) -> bool:
-    """Whether a worker goes on though the server that it was forked from has ended."""
-    assert process.pid is not None
-    return process.exitcode == OF_NO_SERVER and psutil.pid_exists(process.pid)
+def is_alive(number: int | None) -> bool:
+    """Whether there is a process of this number that has not ended."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def conclude(message: dict[str, Any], log: list[str]) -> None:

@@ -65,7 +65,7 @@ class Int8(Compressor):
                 "int8:weight-only stores int8 and computes in floating point, so every call converts the "
                 "weights first; it saves memory, and time only where reading the weights takes most of it"
             )
-        if device == "cuda" and not any(part.phase == Phase.RUNTIME for part in parts):
+        if device == "cuda" and not any(part.name == "compile" for part in parts):
             return (
                 "int8 runs eagerly here: torchao reads each int8 product's input back to the host "
                 "(pytorch/ao issue 4872), which waits for the GPU every time; add compile (int8+compile)"

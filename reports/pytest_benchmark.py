@@ -31,10 +31,16 @@ def document(run: Run) -> str:
             f"--export-pytest-benchmark: run {run.id} has no rounds: it is a baseline; "
             "export from the run folder"
         )
-    commit, _, dirty = (run.environment.commit or "unknown").partition("+")
+    commit, _, state = (run.environment.commit or "unknown").partition("+")
     saved = {
         "machine_info": _machine(run),
-        "commit_info": {"id": commit, "time": None, "dirty": bool(dirty), "project": None, "branch": None},
+        "commit_info": {
+            "id": commit,
+            "time": None,
+            "dirty": state == "dirty",
+            "project": None,
+            "branch": None,
+        },
         "benchmarks": list(_benchmarks(run)),
         "datetime": run.started_at.isoformat(),
         "version": pytest_benchmark.__version__,

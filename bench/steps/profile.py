@@ -247,7 +247,8 @@ def block_times_s(subject: Subject, blocks: Sequence[Sequence[Batch]]) -> list[f
 def recompiled(subject: Subject, feed: Feed, batches: Sequence[Batch]) -> tuple[float | None, bool]:
     """How long is compiled for shapes that were all seen before, in s, and whether for another one, too.
 
-    torch.compile, which is to take any shape, is given one that it has not seen, where there is one. None
+    torch.compile, which is to take any shape, is given one that it has not seen, where there is one; not
+    where it records CUDA graphs, for there each shape has its own. None
     where nothing is compiled. Afterwards nothing is left to compile for these batches.
     """
     subject.run(batches)
@@ -256,7 +257,7 @@ def recompiled(subject: Subject, feed: Feed, batches: Sequence[Batch]) -> tuple[
         return None, False
     subject.run(batches)
     new: list[Batch] = []
-    if isinstance(subject.model, Compiled):
+    if isinstance(subject.model, Compiled) and not subject.model.records:
         shapes = {batch["input_ids"].shape for batch in batches}
         all_batches = (batch for slice_ in feed.slices for batch in taken(subject, feed, [slice_]))
         others = (batch for batch in all_batches if batch["input_ids"].shape not in shapes)

@@ -200,20 +200,24 @@ class Static(Compressor):
         compiled = Compiled(model, "default")
         # Dynamo alone: what it traces is not built, which would take a minute for nothing.
         compiled.model = torch.compile(model, backend="eager", dynamic=False)
+        compiled.records = RECORDS
         return compiled
 """
 
 
-def test_shapes_that_are_compiled_one_by_one_are_recompiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("records", [False, True])
+def test_shapes_that_are_compiled_one_by_one_are_recompiles_where_none_is_recorded_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: bool
 ) -> None:
     monkeypatch.setattr(registry, "_classes", dict(registry.compressor_classes()))
     monkeypatch.setattr(registry, "_plugins", set())
-    (tmp_path / "static.py").write_text(STATIC)
+    (tmp_path / "static.py").write_text(STATIC.replace("RECORDS", str(records)))
     registry.add_plugins([tmp_path / "static.py"])
     rows = SHORT[:40] + LONG[:2]
     found = named(tmp_path / "static", bert(layers=1), "static", 2, rows)
-    assert "for a shape that had not been run yet" in found["recompiles"].text
+    assert ("recompiles" in found) == (not records)
+    if not records:
+        assert "for a shape that had not been run yet" in found["recompiles"].text
 
 
 @pytest.mark.parametrize(("variant", "is_named"), [("ft", True), ("sorted", False)])

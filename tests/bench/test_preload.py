@@ -17,8 +17,8 @@ from torch.utils._triton import has_triton
 def asked(*_):
     raise SystemExit("CUDA was asked")
 
-torch._C._cuda_getDeviceCount = torch.cuda._device_count_nvml = torch.cuda._lazy_init = asked
 has_triton()
+torch._C._cuda_getDeviceCount = torch.cuda._device_count_nvml = torch.cuda._lazy_init = asked
 import bench.preload
 print("imported", has_triton.cache_info().currsize)
 print(torch.cuda.is_available())

@@ -38,21 +38,29 @@ def test_workers_import_nothing_from_the_working_folder(tmp_path: Path) -> None:
 
 
 def test_what_a_repository_names_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def git(*words: str) -> None:
-        subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    def git(*words: str) -> str:
+        return subprocess.check_output(["git", *words], cwd=tmp_path, text=True).strip()
 
     git("init")
     (tmp_path / "file").write_text("a")
     git("add", "file")
     git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-m", "first")
-    git("config", "core.fsmonitor", "touch 'was run'; false")
+    git("config", "core.fsmonitor", "touch ran; false")
     monkeypatch.chdir(tmp_path)
     assert len(str(git_commit())) == 12
     (tmp_path / "file").write_text("changed")
     assert str(git_commit()).endswith("+dirty")
     for kind in ("clean", "process"):
-        git("config", "filter.evil." + kind, "touch 'was run'; cat")
+        git("config", "filter.evil." + kind, "touch ran; cat")
         (tmp_path / ".gitattributes").write_text("* filter=evil")
         assert str(git_commit()).endswith("+unchecked")
         git("config", "--unset", "filter.evil." + kind)
-    assert not (tmp_path / "was run").exists()
+    git("config", "core.repositoryFormatVersion", "1")
+    git("config", "extensions.partialClone", "origin")
+    git("config", "remote.origin.promisor", "true")
+    git("config", "remote.origin.url", "ext::touch ran")
+    git("config", "protocol.ext.allow", "always")
+    tree = git("rev-parse", "HEAD^{tree}")
+    (tmp_path / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    git_commit()
+    assert not (tmp_path / "ran").exists()

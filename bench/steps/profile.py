@@ -247,9 +247,9 @@ def block_times_s(subject: Subject, blocks: Sequence[Sequence[Batch]]) -> list[f
 def recompiled(subject: Subject, feed: Feed, batches: Sequence[Batch]) -> tuple[float | None, bool]:
     """How long is compiled for shapes that were all seen before, in s, and whether for another one, too.
 
-    torch.compile, which is to take any shape, is given one that it has not seen, where there is one; not
-    where it records CUDA graphs, for there each shape has its own. None
-    where nothing is compiled. Afterwards nothing is left to compile for these batches.
+    torch.compile, which is to take any shape, is given one that it has not seen, where there is one and it
+    records no CUDA graphs, of which each shape has its own. None where nothing is compiled. Afterwards
+    nothing is left to compile for these batches.
     """
     subject.run(batches)
     before_s = subject.compile_time_s

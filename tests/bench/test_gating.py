@@ -239,11 +239,17 @@ def test_an_artifact_s_folder_may_be_called_anything_but_for_a_comma(project: Pa
 def test_a_gate_takes_artifacts_in_their_own_precision(project: Path) -> None:
     dense, halved = "run/artifacts/dense", "run/artifacts/mp"
     asked = ("--test", "rows.csv", "--quick", "--fail-on", "disk_size:1%")
-    done = bench("gate", dense, halved, *asked, "--out", "halved", cwd=project)
-    assert done.returncode == 0, done.stderr
-    assert "The gate passes" in done.stdout
-    before, after = read_run(project / "halved").results
-    assert after.metrics["disk_size"].value < 0.6 * before.metrics["disk_size"].value
+    there = bench("gate", dense, halved, *asked, "--out", "there", cwd=project)
+    assert there.returncode == 0, there.stderr
+    assert "The gate passes" in there.stdout
+    back = bench("gate", halved, dense, *asked, "--out", "back", cwd=project)
+    assert back.returncode == 1, back.stderr
+    before, after = (
+        [row.metrics["disk_size"].value for row in read_run(project / name).results]
+        for name in ("there", "back")
+    )
+    assert before == after[::-1]
+    assert before[1] < 0.6 * before[0]
 
 
 def test_a_gate_sees_that_a_candidate_no_longer_sorts(project: Path) -> None:

@@ -14,7 +14,7 @@ from tests.hub.mahanews import TOPICS, write_corpora
 from tests.hub.server import commit, serve
 
 ASKED = (
-    *("-m", "bench", "run", "--task", "mahanews-ldc", "--variants", "dense", "--quick"),
+    *("-m", "bench", "run", "--task", "mahanews-ldc", "--variants", "mp", "--quick"),
     *("--limit", "48", "--limit-test", "48", "--max-length", "32"),
 )
 
@@ -41,6 +41,6 @@ def test_a_published_task_runs_from_the_hub_and_then_without_it(tmp_path: Path) 
     made, again = read_run(tmp_path / "first"), read_run(tmp_path / "second")
     assert (made.task.name, made.task.model, made.task.labels) == ("mahanews-ldc", MODEL, list(TOPICS))
     assert made.task.rows == {"train": 48, "validation": 48, "test": 48}
-    assert [(result.variant, result.status) for result in made.results] == [("dense", "ok")]
+    assert [(result.variant, result.status) for result in made.results] == [("dense", "ok"), ("mp", "ok")]
     assert again.fingerprints == made.fingerprints
     assert all({"timing", "footprint"} <= set(result.cached) for result in again.results)

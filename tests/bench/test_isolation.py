@@ -156,13 +156,13 @@ KINDS = {
 
 
 def test_each_end_is_a_row_of_its_kind_and_the_rest_is_measured(folder: Path) -> None:
-    variants = ",".join([*KINDS, "breaks:refuse", "silent"])
+    variants = ",".join([*KINDS, "breaks:refuse", "silent", "mp"])
     done = bench("run", *ASKED, "--plugin", "breaks.py", "--variants", variants, "--out", "run", cwd=folder)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     run = read_run(folder / "run")
     assert run.status == "complete"
-    assert [result.variant for result in run.results if result.status == "ok"] == ["dense", "silent"]
+    assert [result.variant for result in run.results if result.status == "ok"] == ["dense", "silent", "mp"]
     shown = " ".join(done.stdout.split())
     failed = {result.variant: result for result in run.results if result.status == "failed"}
     assert list(failed) == list(KINDS)
@@ -200,11 +200,11 @@ def test_what_hangs_is_ended_with_all_that_it_started(folder: Path) -> None:
 
 
 def test_too_little_memory_halves_the_batch_once_and_says_so(folder: Path) -> None:
-    asked = ("--plugin", "breaks.py", "--variants", "large,large:17,large:8", "--out", "large")
+    asked = ("--plugin", "breaks.py", "--variants", "large,large:17,large:8,mp", "--out", "large")
     done = bench("run", *ASKED, *asked, cwd=folder)
     assert done.returncode == 1, done.stderr
     run = read_run(folder / "large")
-    halved, hopeless, other = (run.result(name) for name in ("large", "large:8", "dense"))
+    halved, hopeless, other = (run.result(name) for name in ("large", "large:8", "mp"))
     assert halved is not None
     assert hopeless is not None
     assert other is not None
@@ -236,12 +236,12 @@ def test_a_family_that_cannot_be_pruned_is_skipped(folder: Path) -> None:
     )
     MobileBertForSequenceClassification(settings).save_pretrained(checkpoint)
     done = bench(
-        "run", *ASKED, "--model", checkpoint, "--variants", "bmp25,kd+mp", "--out", "mobile", cwd=folder
+        "run", *ASKED, "--model", checkpoint, "--variants", "bmp25,kd,mp,kd+mp", "--out", "mobile", cwd=folder
     )
     assert done.returncode == 0, done.stderr
     run = read_run(folder / "mobile")
     statuses = {result.variant: result.status for result in run.results}
-    assert statuses == {"dense": "ok", "bmp25": "skipped", "kd+mp": "ok"}
+    assert statuses == {"dense": "ok", "bmp25": "skipped", "kd": "ok", "mp": "ok", "kd+mp": "ok"}
     assert not any(result.cached for result in run.results), "all was done in this run, the teacher too"
     pruned = run.result("bmp25")
     assert pruned is not None
